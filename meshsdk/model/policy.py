@@ -1,0 +1,138 @@
+"""Policies that resources carry: retry, hashing, load balancing, outlier detection, limits. Values only.
+
+Durations are seconds, shares are 0-1 unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Route or virtual-host retry policy (gRFC A44). `retry_on` holds gRPC status names in upper case ("UNAVAILABLE").
+
+    `num_retries` counts retries, not attempts. Backoff before retry n is drawn from [0, min(base * 2**(n-1), max)).
+    """
+
+    retry_on: frozenset[str]
+    num_retries: int = 1
+    base_interval: float = 0.025
+    max_interval: float = 0.25
+    per_try_timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HashHeader:
+    """Hash a metadata value (A42); `regex`/`substitution` rewrite it first when set."""
+
+    name: str
+    regex: str | None = None
+    substitution: str = ""
+    terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HashChannelId:
+    """Hash a value fixed per channel: filter state `io.grpc.channel_id` (A42)."""
+
+    terminal: bool = False
+
+
+HashPolicy = HashHeader | HashChannelId
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRobin:
+    """`envoy.load_balancing_policies.round_robin`: endpoint weights honoured."""
+
+
+@dataclass(frozen=True, slots=True)
+class RandomChoice:
+    """`envoy.load_balancing_policies.random`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeastRequest:
+    """Power of `choices` choices over calls in flight (gRFC A48), 2 <= choices."""
+
+    choices: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PickFirst:
+    """One endpoint until it fails (gRFC A62); `shuffle` the list first."""
+
+    shuffle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RingHash:
+    """Ketama ring (gRFC A42): XX_HASH, `min_size` <= entries <= `max_size` <= 8 Mi."""
+
+    min_size: int = 1024
+    max_size: int = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Maglev:
+    """Maglev table of prime `table_size` (envoy.load_balancing_policies.maglev)."""
+
+    table_size: int = 65537
+
+
+EndpointPolicy = RoundRobin | RandomChoice | LeastRequest | PickFirst | RingHash | Maglev
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStart:
+    """Warm-up: weight grows over `window` seconds since the endpoint appeared as (t/window) ** (1/aggression).
+
+    `min_weight` (0-1) is the floor. envoy.config.cluster.v3.Cluster.SlowStartConfig.
+    """
+
+    window: float
+    aggression: float = 1.0
+    min_weight: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class LbConfig:
+    """How a cluster's calls are spread.
+
+    `panic_threshold` (0-1; 0 turns it off): below this share of usable endpoints in a priority, all are used.
+    `zone_preference`: prefer endpoints of the caller's zone while they carry their share.
+    `locality_weighted`: choose a locality by its weight first. `subset_size`: connect to at most this many (A68).
+    """
+
+    policy: EndpointPolicy = RoundRobin()
+    locality_weighted: bool = True
+    zone_preference: bool = False
+    panic_threshold: float = 0.5
+    slow_start: SlowStart | None = None
+    subset_size: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierDetection:
+    """envoy.config.cluster.v3.OutlierDetection, carried for a later policy. Percentages are 0-100."""
+
+    consecutive_5xx: int | None = 5
+    consecutive_gateway_failure: int | None = None
+    interval: float = 10.0
+    base_ejection_time: float = 30.0
+    max_ejection_time: float = 300.0
+    max_ejection_percent: int = 10
+    enforcing_consecutive_5xx: int = 100
+    success_rate_stdev_factor: int | None = None
+    failure_percentage_threshold: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBreakers:
+    """envoy.config.cluster.v3.CircuitBreakers, DEFAULT priority; None: the default of the spec (1024; retries 3)."""
+
+    max_connections: int | None = None
+    max_pending_requests: int | None = None
+    max_requests: int | None = None
+    max_retries: int | None = None

@@ -1,0 +1,180 @@
+"""The xDS resources as the SDK understands them: frozen values, one per accepted resource.
+
+Built by `meshsdk.xds_client.codec` (or straight from a registry), read by `resolve`, `routing` and `lb`.
+Whatever a codec accepts but does not honour is listed in `ignored` as dotted field paths, never dropped silently.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from meshsdk.model.endpoints import EndpointMap
+from meshsdk.model.matching import RouteMatch
+from meshsdk.model.policy import CircuitBreakers, HashPolicy, LbConfig, OutlierDetection, RetryPolicy
+
+
+class Kind(enum.Enum):
+    """The resource types, by xDS type URL."""
+
+    LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+    ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+    CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+    ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedCluster:
+    """A destination with its share: `weight` of the sum of the weights beside it. Weight 0 is never chosen."""
+
+    name: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send the call to one of `clusters` (gRFC A28). `max_duration` (seconds) caps the call (A31).
+
+    None: the route sets no cap of its own, the listener's counts; 0.0: expressly no cap, not even the listener's.
+    `header_max_duration`: A31 `grpc_timeout_header_max`; 0 means no cap from the header. `authority_rewrite`: A81.
+    """
+
+    clusters: tuple[WeightedCluster, ...]
+    max_duration: float | None = None
+    header_max_duration: float | None = None
+    retry: RetryPolicy | None = None
+    hash_policies: tuple[HashPolicy, ...] = ()
+    authority_rewrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NoForward:
+    """A route that may not be used by a client: the call fails UNAVAILABLE (A28: `non_forwarding_action` and unknown)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One entry of a virtual host; the first match wins."""
+
+    name: str
+    match: RouteMatch
+    action: Forward | NoForward
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """Routes for the `domains` (exact, `*suffix`, `prefix*` or `*`); the longest match of the most exact kind wins."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfiguration:
+    """RDS resource, or inlined in a listener."""
+
+    name: str
+    virtual_hosts: tuple[VirtualHost, ...]
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """LDS resource with an api_listener (A27): exactly one of `route_config_name` and `route_config` is set."""
+
+    name: str
+    route_config_name: str | None = None
+    route_config: RouteConfiguration | None = None
+    max_duration: float | None = None
+    http_filters: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EdsSource:
+    """Endpoints come from the EDS resource `resource_name` (the cluster's own name unless it says otherwise)."""
+
+    resource_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DnsSource:
+    """LOGICAL_DNS: one endpoint, the name `host`:`port`, resolved and re-resolved by the channel (A37)."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateSource:
+    """An aggregate cluster (A37): the leaves of `clusters`, in order, are priorities."""
+
+    clusters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StaticSource:
+    """STATIC: endpoints inlined in the cluster's `load_assignment`."""
+
+    endpoints: ClusterEndpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """CDS resource. `telemetry_labels` and other filter metadata are not kept."""
+
+    name: str
+    source: EdsSource | DnsSource | AggregateSource | StaticSource
+    lb: LbConfig = field(default_factory=LbConfig)
+    outlier: OutlierDetection | None = None
+    breakers: CircuitBreakers | None = None
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Locality:
+    """envoy.config.core.v3.Locality."""
+
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalityEndpoints:
+    """The endpoints of one locality in one priority (0 is tried first). `weight` >= 1; localities without are not kept."""
+
+    locality: Locality
+    priority: int
+    weight: int
+    endpoints: EndpointMap
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Drop `per_million` of one million calls, reported under `category` (EDS `policy.drop_overloads`, A32)."""
+
+    category: str
+    per_million: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterEndpoints:
+    """EDS resource: localities ordered by (priority, locality). `overprovisioning` 1.4 means 140 of the spec.
+
+    `layout`: the codec's notes on where endpoints lie in the serialised form, so that the next version costs what
+    changed; nobody else reads it.
+    """
+
+    name: str
+    localities: tuple[LocalityEndpoints, ...]
+    drops: tuple[Drop, ...] = ()
+    overprovisioning: float = 1.4
+    ignored: tuple[str, ...] = ()
+    layout: object | None = field(default=None, compare=False, repr=False)
+
+
+Resource = Listener | RouteConfiguration | Cluster | ClusterEndpoints

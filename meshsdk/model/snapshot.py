@@ -1,0 +1,75 @@
+"""What `resolve` publishes: everything calls to one target need, frozen (gRFC A74 `XdsConfig`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meshsdk.model.resources import Cluster, ClusterEndpoints, Kind, Listener, VirtualHost
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Names one resource of one authority's store: type and full resource name (xdstp names included)."""
+
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One leaf of a cluster's graph: itself, or a leaf of its aggregate. In order, leaves are groups of priorities.
+
+    `endpoints` is None with a `problem` in words where the leaf has no endpoints to offer (resource missing or bad).
+    """
+
+    cluster: Cluster
+    endpoints: ClusterEndpoints | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedCluster:
+    """A cluster that routes name, with its leaves. The aggregate's own `cluster.lb` decides among the leaves' endpoints."""
+
+    cluster: Cluster
+    leaves: tuple[Leaf, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenCluster:
+    """A cluster that routes name and that cannot be used: calls routed to it fail UNAVAILABLE with `problem` (A74)."""
+
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Complete configuration of one target. Every cluster named by `virtual_host` is in `clusters`."""
+
+    target: str
+    listener: Listener
+    virtual_host: VirtualHost
+    clusters: Mapping[str, ResolvedCluster | BrokenCluster]
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolvable:
+    """The target cannot be used: calls fail UNAVAILABLE with `problem`, which names the resource and the server asked."""
+
+    target: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Outcome of one `resolve`: what can be published, and every key that the target needs (subscriptions follow it).
+
+    `snapshot` is None while something in `missing` has neither arrived nor been declared missing: keep what is in force.
+    """
+
+    snapshot: Snapshot | Unresolvable | None
+    wanted: frozenset[Key]
+    missing: frozenset[Key]
