@@ -1,0 +1,52 @@
+"""Runs a policy's steps: `drive` for threads, `adrive` for asyncio. Carries, does not decide.
+
+Called by the channel façades after a first attempt has failed or could not start. The attempt itself, the sleep and the
+deadline belong to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep, Steps
+
+
+def first(steps: Steps, outcome: Outcome) -> Attempt | Sleep | None:
+    """Tells a fresh policy how the attempt ended that was made without asking it; returns its next step, None at the end."""
+    next(steps)
+    return advance(steps, outcome)
+
+
+def advance(steps: Steps, outcome: Outcome | None) -> Attempt | Sleep | None:
+    """Sends what came of the last step (None after a sleep); returns the next one, None at the end."""
+    try:
+        return steps.send(outcome)
+    except StopIteration:
+        return None
+
+
+def drive(
+    steps: Steps, step: Attempt | Sleep | None, attempt: Callable[[Attempt], Outcome], sleep: Callable[[float], None]
+) -> None:
+    """Runs from `step` to the end. `sleep` raises when the call's deadline would pass."""
+    while step is not None:
+        if isinstance(step, Sleep):
+            sleep(step.seconds)
+            step = advance(steps, None)
+        else:
+            step = advance(steps, attempt(step))
+
+
+async def adrive(
+    steps: Steps,
+    step: Attempt | Sleep | None,
+    attempt: Callable[[Attempt], Awaitable[Outcome]],
+    sleep: Callable[[float], Awaitable[None]],
+) -> None:
+    """`drive` for asyncio."""
+    while step is not None:
+        if isinstance(step, Sleep):
+            await sleep(step.seconds)
+            step = advance(steps, None)
+        else:
+            step = advance(steps, await attempt(step))
