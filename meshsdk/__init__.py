@@ -1,0 +1,34 @@
+"""meshsdk: a service mesh inside the Python process. Public names only; each loads what it needs on first use.
+
+`channel` and `aio.channel` are drop-in channels whose calls are routed and balanced by the mesh; `server_interceptors`,
+`serve` and `rpc` are the server side. Configuration comes from the environment as gRPC's bootstrap (gRFC A27), or from
+an own `Mesh`.
+"""
+
+from __future__ import annotations
+
+import meshsdk.channel  # bound first: the function of this name, below, is the public one
+from meshsdk.errors import (
+    BootstrapError,
+    ConfigurationError,
+    InvalidResource,
+    LifecycleError,
+    MeshError,
+    RegistryError,
+)
+from meshsdk.facade import Mesh, channel, client_interceptors, rpc, serve, server_interceptors
+
+__all__ = [
+    "BootstrapError",
+    "ConfigurationError",
+    "InvalidResource",
+    "LifecycleError",
+    "Mesh",
+    "MeshError",
+    "RegistryError",
+    "channel",
+    "client_interceptors",
+    "rpc",
+    "serve",
+    "server_interceptors",
+]

@@ -1,0 +1,46 @@
+"""meshsdk for asyncio: the names of `meshsdk` that differ there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from meshsdk.facade import default_mesh
+
+if TYPE_CHECKING:
+    from meshsdk.lifecycle.serve_aio import AioService
+
+__all__ = ["channel", "client_interceptors", "serve", "server_interceptors"]
+
+
+def channel(
+    target: str,
+    options: Sequence[tuple[str, Any]] | None = None,
+    *,
+    credentials: grpc.ChannelCredentials | None = None,
+    compression: grpc.Compression | None = None,
+) -> grpc.aio.Channel:
+    """`Mesh.aio_channel` of the process's mesh, which starts on first use."""
+    return default_mesh().aio_channel(target, options, credentials=credentials, compression=compression)
+
+
+def client_interceptors(target: str) -> Sequence[Any]:
+    """`Mesh.aio_client_interceptors` of the process's mesh."""
+    return default_mesh().aio_client_interceptors(target)
+
+
+def server_interceptors() -> list[grpc.aio.ServerInterceptor]:
+    """Returns the interceptors of a `grpc.aio.server`: they count calls and announce the drain to peers."""
+    from meshsdk.interceptors import server_aio  # noqa: PLC0415 - a client does not pay for the server side
+
+    return server_aio.server_interceptors()
+
+
+def serve(server: grpc.aio.Server, **options: Any) -> AioService:
+    """Registers and runs a server; see `meshsdk.lifecycle.serve_aio.serve` for `options`."""
+    from meshsdk.lifecycle import serve_aio  # noqa: PLC0415 - a client does not pay for the server side
+
+    return serve_aio.serve(server, **options)

@@ -1,0 +1,260 @@
+"""`grpc.aio.Channel` over a target of the mesh: the four multi-callables, connectivity, close.
+
+Made by `meshsdk.channel.mesh`. The request path itself is in `stack`; this page carries calls to connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from meshsdk.channel.aio_call import MeshCall
+from meshsdk.channel.aio_requests import Requests, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
+from meshsdk.channel.attempt import CallOptions
+from meshsdk.channel.connectivity import STATES
+from meshsdk.channel.loops import LoopScope
+from meshsdk.channel.pool import Connection
+from meshsdk.channel.stack import UNCONFIGURED, Metadata, Target
+
+_channel_ids = itertools.count(1)
+_CLOSED = "Channel is closed."  # grpcio's words
+
+
+class MeshAioChannel(grpc.aio.Channel):
+    """A drop-in `grpc.aio.Channel`. It belongs to the loop of its first use, as a native one does; all fields too."""
+
+    scope: LoopScope
+    scope_loop: asyncio.AbstractEventLoop
+
+    def __init__(
+        self, scope_of_loop: Callable[[], LoopScope], name: str, authority: str, compression: grpc.Compression | None = None
+    ) -> None:
+        """`scope_of_loop` gives the scope of the running loop; nothing is watched or connected before the first use."""
+        self.name = name
+        self.target: Target | None = None
+        self.id = next(_channel_ids)
+        self.compression = compression
+        self._scope_of_loop = scope_of_loop
+        self._authority = authority
+        self._closed = False
+        self._calls: weakref.WeakSet[MeshCall] = weakref.WeakSet()
+        self._held: set[MeshCall] = set()
+
+    def open(self) -> Target:
+        """Returns the target, watched from the first use on. Raises `grpc.aio.UsageError` on a closed channel."""
+        if self._closed:
+            raise grpc.aio.UsageError(_CLOSED)
+        if self.target is None:
+            self.scope = self._scope_of_loop()
+            self.scope_loop = self.scope.loop
+            self.target = self.scope.open(self.name, self._authority)
+        return self.target
+
+    async def configured(self, timeout: float) -> bool:
+        """Tells whether there is a configuration; waits for the first one, `timeout` seconds at most."""
+        target = self.target or self.open()
+        end = self.scope_loop.time() + timeout
+        while target.routes is None and target.hold is UNCONFIGURED and (left := end - self.scope_loop.time()) > 0:
+            await self.scope.wait(left)
+        return target.routes is not None
+
+    def after_fork_in_child(self) -> None:
+        """Starts anew at the next call, on the child's loop."""
+        self.target = None
+        self._calls = weakref.WeakSet()
+        self._held = set()
+
+    def unary_unary(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool | None = False
+    ) -> UnaryUnary:
+        """See `grpc.aio.Channel.unary_unary`."""
+        return UnaryUnary(self, "unary_unary", method, request_serializer, response_deserializer)
+
+    def unary_stream(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool | None = False
+    ) -> UnaryStream:
+        """See `grpc.aio.Channel.unary_stream`."""
+        return UnaryStream(self, "unary_stream", method, request_serializer, response_deserializer)
+
+    def stream_unary(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool | None = False
+    ) -> StreamUnary:
+        """See `grpc.aio.Channel.stream_unary`."""
+        return StreamUnary(self, "stream_unary", method, request_serializer, response_deserializer)
+
+    def stream_stream(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool | None = False
+    ) -> StreamStream:
+        """See `grpc.aio.Channel.stream_stream`."""
+        return StreamStream(self, "stream_stream", method, request_serializer, response_deserializer)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """See `grpc.aio.Channel.get_state`: READY if a call could go out at once."""
+        if self._closed:
+            return grpc.ChannelConnectivity.SHUTDOWN
+        if self.target is None:
+            if not try_to_connect:
+                return grpc.ChannelConnectivity.IDLE
+            self.open()
+        if self.target is None:
+            return grpc.ChannelConnectivity.IDLE
+        return STATES[self.target.connectivity()]
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """See `grpc.aio.Channel.wait_for_state_change`."""
+        if self._closed:
+            raise grpc.aio.UsageError(_CLOSED)
+        while self.get_state() is last_observed_state:
+            if self.target is None:
+                self.open()
+            await self.scope.wait(None)
+
+    async def channel_ready(self) -> None:
+        """See `grpc.aio.Channel.channel_ready`."""
+        while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+            await self.wait_for_state_change(state)
+
+    def track(self, call: MeshCall) -> None:
+        """Remembers, weakly, a call that `close` must cancel."""
+        self._calls.add(call)
+
+    def hold(self, call: MeshCall) -> None:
+        """Keeps a call alive that somebody waits for by callback only."""
+        self._held.add(call)
+
+    def untrack(self, call: MeshCall) -> None:
+        """Forgets a call that has ended."""
+        self._calls.discard(call)
+        self._held.discard(call)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Takes no further calls, lets running ones finish within `grace` seconds, then cancels them."""
+        if self._closed:
+            return
+        self._closed = True
+        target, self.target = self.target, None
+        if grace and self._calls:
+            over = [asyncio.ensure_future(call.over()) for call in list(self._calls)]
+            _, late = await asyncio.wait(over, timeout=grace)
+            for waiting in late:
+                waiting.cancel()
+        for call in list(self._calls):
+            call.cancel()
+        if target is not None:
+            self.scope.release(self.name)
+            await self.scope.closed()
+
+    async def __aenter__(self) -> MeshAioChannel:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+class MultiCallable:
+    """A method of the channel: one stub per connection, made when a call first takes it. Owned by the loop."""
+
+    def __init__(self, channel: MeshAioChannel, shape: str, method: str, serializer: Any, deserializer: Any) -> None:
+        """`shape` names the method of grpc.aio.Channel that makes the stubs."""
+        self.channel = channel
+        self.method = method
+        self._shape = shape
+        self._serializer = serializer
+        self._deserializer = deserializer
+        self._stubs: dict[Connection, Any] = {}
+
+    def stub(self, connection: Connection) -> Any:
+        """Returns the grpc.aio multi-callable of the connection."""
+        stub = self._stubs.get(connection)
+        if stub is None:
+            make = getattr(connection.link.channel, self._shape)
+            stub = make(self.method, self._serializer, self._deserializer, _registered_method=True)
+            self._stubs = {known: made for known, made in self._stubs.items() if known.users}
+            self._stubs[connection] = stub
+        return stub
+
+    def options(
+        self,
+        timeout: float | None,
+        metadata: Metadata | None,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> CallOptions:
+        """Returns the call's options over the channel's."""
+        chosen = self.channel.compression if compression is None else compression
+        return CallOptions(timeout, metadata, credentials, wait_for_ready, chosen)
+
+
+class UnaryUnary(MultiCallable, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
+    """One request, one answer."""
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> UnaryUnaryCall:
+        """See `grpc.aio.UnaryUnaryMultiCallable.__call__`."""
+        return UnaryUnaryCall(self, request, self.options(timeout, metadata, credentials, wait_for_ready, compression))
+
+
+class UnaryStream(MultiCallable, grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
+    """One request, a stream of answers."""
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> UnaryStreamCall:
+        """See `grpc.aio.UnaryStreamMultiCallable.__call__`."""
+        return UnaryStreamCall(self, request, self.options(timeout, metadata, credentials, wait_for_ready, compression))
+
+
+class StreamUnary(MultiCallable, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]
+    """A stream of requests, one answer."""
+
+    def __call__(
+        self,
+        request_iterator: Requests | None = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> StreamUnaryCall:
+        """See `grpc.aio.StreamUnaryMultiCallable.__call__`."""
+        options = self.options(timeout, metadata, credentials, wait_for_ready, compression)
+        return StreamUnaryCall(self, request_iterator, options)
+
+
+class StreamStream(MultiCallable, grpc.aio.StreamStreamMultiCallable):  # type: ignore[type-arg]
+    """Streams both ways."""
+
+    def __call__(
+        self,
+        request_iterator: Requests | None = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> StreamStreamCall:
+        """See `grpc.aio.StreamStreamMultiCallable.__call__`."""
+        options = self.options(timeout, metadata, credentials, wait_for_ready, compression)
+        return StreamStreamCall(self, request_iterator, options)

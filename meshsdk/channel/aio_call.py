@@ -1,0 +1,370 @@
+"""Calls of the asyncio façade: what `grpc.aio` calls offer, over a native call that may be exchanged for another.
+
+A call starts its first attempt at once. Should that end in a way the policy goes on from, a task makes the next attempt;
+whoever waits on the call waits for that. Everything runs on the call's loop.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import random
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from meshsdk.channel.attempt import CallOptions, outcome, shorter, with_previous
+from meshsdk.channel.failure import CODES, words
+from meshsdk.channel.pool import Connection, PooledBackend
+from meshsdk.channel.stack import Hold, HoldKind
+from meshsdk.interceptors.drivers import advance
+from meshsdk.interceptors.policies.recover import recover
+from meshsdk.interceptors.policies.steps import Attempt, Sleep, Steps
+from meshsdk.routing.router import CompiledRoute
+
+if TYPE_CHECKING:
+    from meshsdk.channel.aio import MultiCallable
+
+_T = TypeVar("_T")
+_CLOSED = Hold(HoldKind.CLOSED, "Channel closed.")  # grpcio's words
+
+
+def now(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Returns the result of a coroutine that has no reason to wait: status and metadata of a call that has ended."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: _T = stop.value
+        return result
+    coroutine.close()
+    raise AssertionError("a call that has ended knows its status")  # noqa: EM101, TRY003 - unreachable
+
+
+class _End:
+    """Told by grpc when an attempt has ended. Holds the call weakly: a call that the application drops is cancelled."""
+
+    __slots__ = ("_call", "_connection")
+
+    def __init__(self, call: MeshCall, connection: Connection) -> None:
+        self._call = weakref.ref(call)
+        self._connection = connection
+
+    def __call__(self, inner: Any) -> None:
+        self._connection.end()
+        call = self._call()
+        if call is not None:
+            call.ended(inner, self._connection)
+
+
+class MeshCall(abc.ABC):
+    """What the four shapes share: attempts, end, cancellation. Owned by the loop."""
+
+    def __init__(self, method: MultiCallable, request: Any, options: CallOptions) -> None:
+        """Starts the call on the running loop; never blocks. `request` is None for a stream of requests."""
+        self._method = method
+        self._target = method.channel.target or method.channel.open()
+        self._loop = method.channel.scope_loop
+        self._request = request
+        self._options = options
+        self._began = time.monotonic()
+        self._deadline = None if options.timeout is None else self._began + options.timeout
+        self._inner: Any = None  # the running or last attempt; None while the next one is being prepared
+        self._failed: BaseException | None = None  # why there is no attempt, for a call that ended without one
+        self._next: asyncio.Task[None] | None = None
+        self._done = False
+        self._committed = False
+        self._over_waiters: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._route: CompiledRoute | None = None
+        self._steps: Steps | None = None
+        method.channel.track(self)
+        taken = self._target.take(method.method, options.metadata, request, method.channel.id)
+        if type(taken) is Hold:
+            self._prepare(Attempt())
+        else:
+            self._inner = self._launch(*taken, options.metadata)
+
+    # Attempts
+
+    def _first_argument(self) -> Any:
+        return self._request
+
+    def _launch(self, route: CompiledRoute, backend: PooledBackend, metadata: Any) -> Any:
+        options = self._options
+        if self._route is None and route.forward is not None and route.forward.max_duration is not None:
+            limit = shorter(options.timeout, route.forward)
+            self._deadline = None if limit is None else self._began + limit
+        self._route = route
+        connection = backend.connection
+        left = None if self._deadline is None else self._deadline - time.monotonic()
+        stub = self._method.stub(connection)
+        connection.begin(None)
+        try:
+            inner = stub(
+                self._first_argument(),
+                timeout=left,
+                metadata=metadata,
+                credentials=options.credentials,
+                compression=options.compression,
+            )
+        except BaseException:
+            connection.end()
+            raise
+        inner.add_done_callback(_End(self, connection))
+        return inner
+
+    def ended(self, inner: Any, connection: Connection) -> None:
+        """Decides what follows an attempt; called once for each, before anyone who awaits it resumes."""
+        code, trailing = now(inner.code()), tuple(now(inner.trailing_metadata()))
+        if trailing:
+            self._target.noticed(connection, trailing)
+        if code is grpc.StatusCode.OK or inner.cancelled():
+            self._conclude()
+            return
+        if self._steps is None:
+            forward = None if self._route is None else self._route.forward
+            self._steps = recover(forward.retry if forward else None, random.random)
+            next(self._steps)
+        fixed = self._committed or not self._replayable()
+        step = advance(self._steps, outcome(code, now(inner.details()), trailing, connection, committed=fixed))
+        if step is None:
+            self._conclude()
+        else:
+            self._inner = None
+            self._prepare(step)
+
+    def _replayable(self) -> bool:
+        return True
+
+    def _prepare(self, step: Attempt | Sleep) -> None:
+        self._next = self._loop.create_task(self._go_on(step))
+
+    async def _go_on(self, first: Attempt | Sleep) -> None:
+        step: Attempt | Sleep | None = first
+        try:
+            while isinstance(step, Sleep):
+                await asyncio.sleep(self._within_deadline(step.seconds))
+                step = None if self._steps is None else advance(self._steps, None)
+            metadata = self._options.metadata if step is None else with_previous(self._options.metadata, step)
+            inner = self._launch(*await self._backend(metadata), metadata)
+            await self._replay(inner)
+            if self._inner is None and not self._done:
+                self._inner = inner
+        except asyncio.CancelledError as cancelled:
+            self._failed = cancelled
+            self._conclude()
+        except Exception as error:  # noqa: BLE001 - it becomes the end of the call, and is raised to whoever awaits it
+            self._failed = error
+            self._conclude()
+
+    async def _replay(self, inner: Any) -> None:
+        """Gives a further attempt what the application has written so far."""
+
+    async def _backend(self, metadata: Any) -> tuple[CompiledRoute, PooledBackend]:
+        method, scope = self._method, self._method.channel.scope
+        while True:
+            hold = _CLOSED
+            if method.channel.target is self._target:
+                taken = self._target.take(method.method, metadata, self._request, method.channel.id)
+                if type(taken) is not Hold:
+                    return taken
+                hold = taken
+            left = None if self._deadline is None else self._deadline - time.monotonic()
+            if not hold.waits(self._options.wait_for_ready) or (left is not None and left <= 0):
+                details = words(self._target.name, hold, scope.source.progress)
+                raise grpc.aio.AioRpcError(
+                    CODES[hold.kind], grpc.aio.Metadata(), grpc.aio.Metadata(), details, f"meshsdk: {details}"
+                )
+            scope.hurry()
+            await scope.wait(left)
+
+    def _within_deadline(self, seconds: float) -> float:
+        return seconds if self._deadline is None else max(0.0, min(seconds, self._deadline - time.monotonic()))
+
+    def _conclude(self) -> None:
+        self._done = True
+        self._method.channel.untrack(self)
+        waiters, self._over_waiters = self._over_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+    # Waiting
+
+    async def _running(self) -> Any:
+        """Waits for an attempt to run; raises what kept the call from ever making one."""
+        while self._inner is None:
+            if self._failed is not None:
+                raise self._failed
+            if self._next is not None:
+                await asyncio.wait((self._next,))
+        return self._inner
+
+    async def over(self) -> Any:
+        """Waits for the end; returns the last attempt, None if there was none."""
+        if not self._done:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._over_waiters.append(waiter)
+            await waiter
+        return self._inner
+
+    # grpc.aio.Call
+
+    def cancelled(self) -> bool:
+        """Tells whether the application cancelled the call."""
+        if self._inner is not None:
+            return bool(self._inner.cancelled())
+        return isinstance(self._failed, asyncio.CancelledError)
+
+    def done(self) -> bool:
+        """Tells whether the call has ended."""
+        return self._done
+
+    def time_remaining(self) -> float | None:
+        """Seconds to the deadline, None without one."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def cancel(self) -> bool:
+        """Cancels the call wherever it is: running, waiting for a backend or between attempts."""
+        if self._done:
+            return False
+        if self._inner is not None:
+            return bool(self._inner.cancel())
+        self._failed = asyncio.CancelledError()
+        if self._next is not None:
+            self._next.cancel()
+        self._conclude()
+        return True
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Calls `callback` with this call at its end, or now if it has ended."""
+        if self._done:
+            callback(self)
+            return
+        self._callbacks.append(callback)
+        self._method.channel.hold(self)
+
+    async def initial_metadata(self) -> Any:
+        """Waits for the server's first headers; the call stays on that server from then on."""
+        while True:
+            inner = await self._running()
+            metadata = await inner.initial_metadata()
+            if self._inner is inner:
+                self._commit()
+                return metadata
+
+    async def trailing_metadata(self) -> Any:
+        """Waits for the end."""
+        inner = await self.over()
+        return grpc.aio.Metadata() if inner is None else await inner.trailing_metadata()
+
+    async def code(self) -> grpc.StatusCode:
+        """Waits for the end."""
+        inner = await self.over()
+        if inner is not None:
+            code: grpc.StatusCode = await inner.code()
+            return code
+        return self._failed.code() if isinstance(self._failed, grpc.aio.AioRpcError) else grpc.StatusCode.CANCELLED
+
+    async def details(self) -> str:
+        """Waits for the end."""
+        inner = await self.over()
+        if inner is not None:
+            details: str = await inner.details()
+            return details
+        if isinstance(self._failed, grpc.aio.AioRpcError):
+            return self._failed.details() or ""
+        return "Locally cancelled by application!"  # grpcio's words
+
+    async def debug_error_string(self) -> str:
+        """Waits for the end."""
+        inner = await self.over()
+        if inner is not None:
+            text: str = await inner.debug_error_string()
+            return text
+        return str(self._failed)
+
+    async def wait_for_connection(self) -> None:
+        """Waits until the call is on a connection; raises its error if it ends before."""
+        while True:
+            inner = await self._running()
+            try:
+                await inner.wait_for_connection()
+            except grpc.aio.AioRpcError:
+                if self._inner is inner:
+                    raise
+            else:
+                return
+
+    def _commit(self) -> None:
+        self._committed = True
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._method.method}: {self._inner or self._failed or 'waiting for an endpoint'}>"
+
+
+class UnaryResponse(MeshCall):
+    """Calls with one answer."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Waits for the answer; cancelling the waiter cancels the call, as in grpcio."""
+        while True:
+            inner = self._inner
+            if inner is None:
+                try:
+                    inner = yield from self._running().__await__()
+                except asyncio.CancelledError:
+                    self.cancel()
+                    raise
+            try:
+                return (yield from inner.__await__())
+            except grpc.aio.AioRpcError:
+                if self._inner is inner:
+                    raise
+
+
+class StreamResponse(MeshCall):
+    """Calls with a stream of answers, read by iteration or by `read`."""
+
+    _answers: AsyncIterator[Any] | None = None
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Returns the one iterator over the answers."""
+        if self._answers is None:
+            self._answers = self._iterate()
+        return self._answers
+
+    async def _iterate(self) -> AsyncIterator[Any]:
+        while True:
+            inner = self._inner or await self._running()
+            try:
+                async for message in inner:
+                    if not self._committed:
+                        self._commit()
+                    yield message
+            except grpc.aio.AioRpcError:
+                if self._inner is inner:
+                    raise
+            else:
+                return
+
+    async def read(self) -> Any:
+        """Returns the next answer, `grpc.aio.EOF` at the end."""
+        while True:
+            inner = self._inner or await self._running()
+            try:
+                message = await inner.read()
+            except grpc.aio.AioRpcError:
+                if self._inner is inner:
+                    raise
+                continue
+            if not self._committed and message is not grpc.aio.EOF:
+                self._commit()
+            return message

@@ -1,0 +1,67 @@
+"""What a façade knows of one call besides its bytes, and how it reads the end of an attempt.
+
+Shared by `sync` and `aio`; holds no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from meshsdk.channel.failure import never_sent
+from meshsdk.channel.pool import Connection
+from meshsdk.channel.stack import Metadata
+from meshsdk.interceptors.policies.steps import Attempt, Outcome
+from meshsdk.model.resources import Forward
+
+_PUSHBACK = "grpc-retry-pushback-ms"  # gRFC A6
+_PREVIOUS = "grpc-previous-rpc-attempts"  # gRFC A6
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What the application passed beside the request, as grpc defines it; `timeout` in seconds."""
+
+    timeout: float | None = None
+    metadata: Metadata | None = None
+    credentials: grpc.CallCredentials | None = None
+    wait_for_ready: bool | None = None
+    compression: grpc.Compression | None = None
+
+
+def shorter(timeout: float | None, forward: Forward) -> float | None:
+    """Returns the call's timeout in seconds under the route's cap (gRFC A31); None: unlimited."""
+    cap = forward.max_duration
+    if forward.header_max_duration is not None and timeout is not None:
+        cap = forward.header_max_duration
+    if not cap:
+        return timeout
+    return cap if timeout is None else min(timeout, cap)
+
+
+def outcome(
+    code: grpc.StatusCode, details: str | None, trailing: Sequence[Any] | None, connection: Connection, *, committed: bool
+) -> Outcome:
+    """Reads the end of an attempt on `connection` into the policies' words."""
+    unsent = never_sent(code, details, connection.where)
+    return Outcome(code.name, unsent=unsent, committed=committed, pushback=_pushback(trailing))
+
+
+def _pushback(trailing: Sequence[Any] | None) -> float | None:
+    for key, value in trailing or ():
+        if key == _PUSHBACK:
+            try:
+                return int(value) / 1000
+            except ValueError:
+                return -1.0  # A6: a value that is not an integer forbids the retry
+    return None
+
+
+def with_previous(metadata: Metadata | None, attempt: Attempt) -> Metadata | None:
+    """Adds the count of attempts made before (A6), if there were any."""
+    if not attempt.previous:
+        return metadata
+    return (*(metadata or ()), (_PREVIOUS, str(attempt.previous)))

@@ -1,0 +1,106 @@
+"""Keeps the picker of one cluster right: which endpoints to connect to, which are connected, and the picker over them.
+
+Called by `stack.Target` with each snapshot and by the scope's monitor as connections come and go. It decides nothing
+itself: `meshsdk.lb` selects and builds, the pool connects.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshsdk.channel.pool import Pool, PooledBackend
+from meshsdk.lb.backend import Connectivity
+from meshsdk.lb.picker import Failing, Picker, Waiting, build, connect_plan
+from meshsdk.lb.selection import Selection, select
+from meshsdk.model.policy import Maglev, RingHash
+from meshsdk.model.resources import Locality
+from meshsdk.model.snapshot import ResolvedCluster
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all balancers of a scope share. `seed` fixes this client's subset (gRFC A68).
+
+    `clock` gives unix seconds (slow start compares them with `started_at`), `monotonic` seconds that never jump.
+    """
+
+    pool: Pool
+    local: Locality
+    seed: int
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class ClusterBalancer:
+    """Thread rules: `picker` is published by one assignment and read by any thread; the rest is guarded by the scope's lock."""
+
+    __slots__ = ("_around", "_authority", "_backends", "_cluster", "_selection", "hashes", "picker")
+
+    def __init__(self, cluster: ResolvedCluster, authority: str, around: Surroundings) -> None:
+        """Selects and starts to connect at once; `authority` is the :authority of its connections."""
+        self._around = around
+        self._authority = authority
+        self._backends: dict[str, PooledBackend] = {}
+        self._selection: Selection | None = None
+        self._cluster = cluster
+        self.hashes = False
+        self.picker: Picker | Waiting | Failing = Waiting(f"cluster {cluster.cluster.name} is not connected yet")
+        self.update(cluster)
+
+    def update(self, cluster: ResolvedCluster) -> None:
+        """Takes a version of the cluster: connects to what came, lets go of what left, keeps the rest."""
+        if self._selection is not None and cluster is self._cluster:
+            return
+        self._cluster = cluster
+        self.hashes = isinstance(cluster.cluster.lb.policy, RingHash | Maglev)
+        self._selection = select(cluster, self._around.local, self._around.seed, self._selection)
+        chosen = self._selection.endpoints
+        for address in [address for address in self._backends if address not in chosen]:
+            self._around.pool.release(self._backends.pop(address).connection, self._around.monotonic())
+        for address, backend in self._backends.items():
+            backend.endpoint = chosen[address]
+        self._rebuild()
+
+    def refresh(self) -> bool:
+        """Looks at the connections and rebuilds the picker if one came or went; returns whether it did."""
+        moved = False
+        states = {address: backend.connection.probe() for address, backend in self._backends.items()}
+        # A peer that announced its end still serves: it is the last resort, for as long as nothing else is connected.
+        fresh = any(
+            state is Connectivity.READY and not self._backends[address].connection.draining for address, state in states.items()
+        )
+        for address, state in states.items():
+            backend = self._backends[address]
+            seen = Connectivity.IDLE if fresh and backend.connection.draining else state
+            if backend.state is not seen:
+                backend.state = seen
+                moved = True
+        expires = getattr(self.picker, "expires", None)
+        if moved or (expires is not None and expires <= self._around.clock()):
+            self._rebuild()
+            return True
+        return False
+
+    @property
+    def settled(self) -> bool:
+        """Whether every connection is up, so that nothing is to be expected soon."""
+        return all(backend.state is Connectivity.READY for backend in self._backends.values())
+
+    def close(self, *, cut: bool = False) -> None:
+        """Lets go of every connection (`cut`: see `Pool.release`)."""
+        for backend in self._backends.values():
+            self._around.pool.release(backend.connection, self._around.monotonic(), cut=cut)
+        self._backends.clear()
+
+    def _rebuild(self) -> None:
+        if self._selection is None:
+            return
+        for address in connect_plan(self._selection, self._backends):
+            if address not in self._backends:
+                connection = self._around.pool.acquire(address, self._authority)
+                backend = PooledBackend(self._selection.endpoints[address], connection)
+                backend.state = connection.probe()
+                self._backends[address] = backend
+        self.picker = build(self._selection, self._backends, self._around.clock(), random.random)

@@ -1,0 +1,107 @@
+"""The slow path of a blocking unary call: waiting for a backend, moving, retrying. Runs on the caller's thread."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshsdk.channel.attempt import CallOptions, outcome, shorter, with_previous
+from meshsdk.channel.pool import Connection
+from meshsdk.channel.stack import Target
+from meshsdk.channel.waiting import wait_for_backend
+from meshsdk.interceptors.drivers import drive, first
+from meshsdk.interceptors.policies.recover import recover
+from meshsdk.interceptors.policies.steps import Attempt, Outcome
+from meshsdk.routing.router import CompiledRoute
+
+if TYPE_CHECKING:
+    from meshsdk.channel.sync import UnaryUnary
+
+
+class BlockingCall:
+    """One call. Used by one thread."""
+
+    def __init__(self, method: UnaryUnary, target: Target, request: Any, options: CallOptions, began: float = 0.0) -> None:
+        """`began`: monotonic seconds at the first attempt; 0.0: now."""
+        self._method = method
+        self._target = target
+        self._request = request
+        self._options = options
+        self._began = began or time.monotonic()
+        self._deadline = None if options.timeout is None else self._began + options.timeout
+        self._route: CompiledRoute | None = None
+        self._answer: tuple[Any, grpc.Call] | None = None
+        self._error: grpc.RpcError | None = None
+
+    def run(self) -> tuple[Any, grpc.Call]:
+        """Makes the call from its start: nothing was connected when it began."""
+        ended = self._attempt(Attempt())
+        return self._conclude(ended)
+
+    def resume(self, route: CompiledRoute, connection: Connection, error: grpc.RpcError) -> tuple[Any, grpc.Call]:
+        """Goes on after a first attempt that failed with `error`."""
+        self._take_route(route)
+        return self._conclude(self._failed(connection, error))
+
+    def _conclude(self, ended: Outcome) -> tuple[Any, grpc.Call]:
+        retry = None if self._route is None or self._route.forward is None else self._route.forward.retry
+        steps = recover(retry, random.random)
+        drive(steps, first(steps, ended), self._attempt, self._sleep)
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # an exception that holds its own frame would keep request and channel alive
+        if self._answer is None:
+            raise AssertionError("an attempt ends with an answer or an error")  # noqa: EM101, TRY003 - unreachable
+        return self._answer
+
+    def _take_route(self, route: CompiledRoute) -> None:
+        """The first route of a call caps the whole of it (A31)."""
+        if self._route is None and route.forward is not None:
+            limit = shorter(self._options.timeout, route.forward)
+            self._deadline = None if limit is None else self._began + limit
+        self._route = route
+
+    def _attempt(self, attempt: Attempt) -> Outcome:
+        method, options = self._method, self._options
+        channel = method.channel
+        metadata = with_previous(options.metadata, attempt)
+        route, backend = wait_for_backend(
+            channel.scope,
+            self._target,
+            lambda: self._target.take(method.method, metadata, self._request, channel.id),
+            self._deadline,
+            lambda: channel.target is not self._target,
+            wait_for_ready=options.wait_for_ready,
+        )
+        self._take_route(route)
+        connection = backend.connection
+        left = None if self._deadline is None else self._deadline - time.monotonic()
+        connection.begin(None)
+        try:
+            self._answer = method.stub(connection).with_call(
+                self._request, left, metadata, options.credentials, None, options.compression
+            )
+        except grpc.RpcError as error:
+            return self._failed(connection, error)
+        finally:
+            connection.end()
+        self._error = None
+        self._target.noticed(connection, self._answer[1].trailing_metadata() or ())
+        return Outcome("OK")
+
+    def _failed(self, connection: Connection, error: Any) -> Outcome:
+        self._error = error
+        trailing = error.trailing_metadata()
+        self._target.noticed(connection, trailing or ())
+        return outcome(error.code(), error.details(), trailing, connection, committed=False)
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleeps unless the deadline comes first: then the last error is the call's own (as gRPC does)."""
+        if self._deadline is not None and time.monotonic() + seconds >= self._deadline and self._error is not None:
+            raise self._error
+        time.sleep(seconds)

@@ -1,0 +1,125 @@
+"""Errors of calls that failed before, or without, an attempt: they look like grpcio's own.
+
+Raised by both façades: `CallFailed` on the synchronous side, `grpc.aio.AioRpcError` on asyncio.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import grpc
+
+from meshsdk.channel.stack import Hold, HoldKind
+
+CODES = {
+    HoldKind.UNCONFIGURED: grpc.StatusCode.UNAVAILABLE,
+    HoldKind.CONNECTING: grpc.StatusCode.DEADLINE_EXCEEDED,
+    HoldKind.FAILING: grpc.StatusCode.UNAVAILABLE,
+    HoldKind.REFUSED: grpc.StatusCode.UNAVAILABLE,
+    HoldKind.CLOSED: grpc.StatusCode.CANCELLED,
+}
+CLOSED_CHANNEL = "Cannot invoke RPC on closed channel!"  # grpcio's words
+
+_UNSENT = "failed to connect to all addresses; last error: "
+
+
+class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):
+    """A call that ended in this process, with the interface of the errors that grpcio raises for blocking calls."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        """`details` is what the application reads."""
+        super().__init__(details)
+        self._code = code
+        self._details = details
+
+    def code(self) -> grpc.StatusCode:
+        """Returns the status code."""
+        return self._code
+
+    def details(self) -> str:
+        """Returns the words."""
+        return self._details
+
+    def debug_error_string(self) -> str:
+        """Returns the words, marked as this library's."""
+        return f"meshsdk: {self._details}"
+
+    def initial_metadata(self) -> tuple[()]:
+        """Nothing was received."""
+        return ()
+
+    def trailing_metadata(self) -> tuple[()]:
+        """Nothing was received."""
+        return ()
+
+    def is_active(self) -> bool:
+        """The call is over."""
+        return False
+
+    def time_remaining(self) -> None:
+        """The call is over."""
+
+    def cancel(self) -> bool:
+        """The call is over."""
+        return False
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002 - grpc.RpcContext's signature
+        """The call is over: the callback will not be called."""
+        return False
+
+    def cancelled(self) -> bool:
+        """Tells whether the application cancelled the call."""
+        return self._code is grpc.StatusCode.CANCELLED
+
+    def running(self) -> bool:
+        """The call is over."""
+        return False
+
+    def done(self) -> bool:
+        """The call is over."""
+        return True
+
+    def result(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 - grpc.Future's signature
+        """Raises the error itself."""
+        raise self
+
+    def exception(self, timeout: float | None = None) -> CallFailed:  # noqa: ARG002 - grpc.Future's signature
+        """Returns the error itself."""
+        return self
+
+    def traceback(self, timeout: float | None = None) -> types.TracebackType | None:  # noqa: ARG002
+        """Returns where the error was raised."""
+        return self.__traceback__
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        """The call is over: calls `fn` at once."""
+        fn(self)
+
+    def __iter__(self) -> CallFailed:
+        return self
+
+    def __next__(self) -> NoReturn:
+        raise self
+
+    def __str__(self) -> str:
+        return f'<{type(self).__name__} of RPC that terminated with:\n\tstatus = {self._code}\n\tdetails = "{self._details}"\n>'
+
+    __repr__ = __str__
+
+
+def never_sent(code: grpc.StatusCode | None, details: str | None, where: str) -> bool:
+    """Tells whether the request surely never left the process; `where` is the address as dialled (`ipv4:1.2.3.4:80`).
+
+    Only core's own words for a connection that could not be made prove that ("Socket closed", "Stream removed" do not).
+    A server may relay the same words about a backend of its own, so they must name the very address we dialled.
+    """
+    return code is grpc.StatusCode.UNAVAILABLE and bool(details) and details.startswith(_UNSENT) and f" {where}: " in details
+
+
+def words(target: str, hold: Hold, progress: Callable[[str], str]) -> str:
+    """Returns the status details for a call that ends at this hold; `progress` is asked for what is awaited."""
+    if hold.kind is HoldKind.UNCONFIGURED:
+        return f"{target}: no configuration yet: {progress(target)}"
+    return f"{target}: {hold.problem}"

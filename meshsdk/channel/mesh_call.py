@@ -1,0 +1,333 @@
+"""A call of the synchronous façade that outlives the method that made it: futures and streams.
+
+It has the interface of grpcio's own call objects and stands over one of them, exchanged for another while the call may
+still move: until the first answer has reached the application. Steps follow `interceptors.policies.recover`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import types
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshsdk.channel.attempt import CallOptions, outcome, shorter, with_previous
+from meshsdk.channel.failure import CallFailed
+from meshsdk.channel.pool import Connection, PooledBackend
+from meshsdk.channel.replay import Replay
+from meshsdk.channel.stack import Hold
+from meshsdk.channel.waiting import wait_for_backend
+from meshsdk.interceptors.drivers import advance
+from meshsdk.interceptors.policies.recover import recover
+from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep, Steps
+from meshsdk.routing.router import CompiledRoute
+
+if TYPE_CHECKING:
+    from meshsdk.channel.sync import MultiCallable
+
+
+class _End:
+    """Told by grpc when an attempt has ended. Holds the call weakly: a call that the application drops is cancelled."""
+
+    __slots__ = ("_call", "_connection")
+
+    def __init__(self, call: MeshCall, connection: Connection) -> None:
+        self._call = weakref.ref(call)
+        self._connection = connection
+
+    def __call__(self, inner: Any) -> None:
+        self._connection.end()
+        call = self._call()
+        if call is not None:
+            call.ended(inner, self._connection)
+
+
+class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):
+    """A running call.
+
+    Thread rules: `_inner`, `_decided`, `_final` and `_callbacks` are guarded by `_state`; `_steps`, `_route` and `_deadline`
+    belong to whichever thread makes the next attempt (there is never more than one); `_committed` only ever turns true.
+    """
+
+    def __init__(
+        self, method: MultiCallable, request: Any, options: CallOptions, *, requests: Replay | None = None, future: bool = False
+    ) -> None:
+        """Starts the call; never blocks. `requests` for a stream of requests; `future`: made by `.future` of its method."""
+        self._method = method
+        self._target = method.channel.target or method.channel.open()
+        self._request = request
+        self._requests = requests
+        self._options = options
+        self._make = "future" if future else "__call__"
+        self._began = time.monotonic()
+        self._deadline = None if options.timeout is None else self._began + options.timeout
+        self._state = threading.Condition()
+        self._inner: Any = None
+        self._decided: Any = None  # the last inner call whose end has been decided on
+        self._final = False
+        self._committed = False
+        self._cancelled = False
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._route: CompiledRoute | None = None
+        self._steps: Steps | None = None
+        method.channel.track(self)
+        taken = self._take(options.metadata)
+        if type(taken) is Hold:
+            self._in_background(Attempt())
+        else:
+            self._launch(*taken, options.metadata)
+
+    # Attempts
+
+    def _take(self, metadata: Any) -> tuple[CompiledRoute, PooledBackend] | Hold:
+        return self._target.take(self._method.method, metadata, self._request, self._method.channel.id)
+
+    def _launch(self, route: CompiledRoute, backend: PooledBackend, metadata: Any) -> None:
+        options = self._options
+        if self._route is None and route.forward is not None:
+            limit = shorter(options.timeout, route.forward)
+            self._deadline = None if limit is None else self._began + limit
+        self._route = route
+        left = None if self._deadline is None else self._deadline - time.monotonic()
+        connection = backend.connection
+        make = getattr(self._method.stub(connection), self._make)
+        first = self._request if self._requests is None else self._requests.view()
+        connection.begin(None)
+        try:
+            inner = make(first, left, metadata, options.credentials, None, options.compression)
+        except BaseException:
+            connection.end()
+            self._conclude(None)
+            raise
+        with self._state:
+            self._inner = inner
+            self._state.notify_all()
+        if self._cancelled:
+            inner.cancel()
+        inner.add_done_callback(_End(self, connection))
+
+    def ended(self, inner: Any, connection: Connection) -> None:
+        """Decides what follows an attempt. Called once for each, by grpc's thread."""
+        trailing = inner.trailing_metadata()
+        if trailing:
+            self._target.noticed(connection, trailing)
+        code = inner.code()
+        if code is grpc.StatusCode.OK or self._cancelled:
+            self._conclude(inner)
+            return
+        fixed = self._committed or (self._requests is not None and not self._requests.replayable)
+        if self._steps is None:
+            forward = None if self._route is None else self._route.forward
+            self._steps = recover(forward.retry if forward else None, random.random)
+            next(self._steps)
+        step = advance(self._steps, outcome(code, inner.details(), trailing, connection, committed=fixed))
+        if step is None:
+            self._conclude(inner)
+        else:
+            self._in_background(step)
+            with self._state:
+                self._decided = inner
+                if self._inner is inner:
+                    self._inner = None
+                self._state.notify_all()
+
+    def _in_background(self, step: Attempt | Sleep) -> None:
+        threading.Thread(target=self._go_on, args=(step,), name="meshsdk-call", daemon=True).start()
+
+    def _go_on(self, step: Attempt | Sleep | None) -> None:
+        """Makes the next attempt. On a thread of its own: waiting and sleeping block."""
+        try:
+            while isinstance(step, Sleep):
+                time.sleep(self._within_deadline(step.seconds))
+                step = advance(self._steps, None) if self._steps is not None else None
+            metadata = with_previous(self._options.metadata, step) if step is not None else self._options.metadata
+            channel = self._method.channel
+            route, backend = wait_for_backend(
+                channel.scope,
+                self._target,
+                lambda: self._take(metadata),
+                self._deadline,
+                lambda: self._cancelled or channel.target is not self._target,
+                wait_for_ready=self._options.wait_for_ready,
+            )
+            self._launch(route, backend, metadata)
+        except CallFailed as failed:
+            self._conclude(failed)
+
+    def _within_deadline(self, seconds: float) -> float:
+        return seconds if self._deadline is None else max(0.0, min(seconds, self._deadline - time.monotonic()))
+
+    def _conclude(self, inner: Any) -> None:
+        with self._state:
+            self._inner = self._decided = inner
+            self._final = True
+            callbacks, self._callbacks = self._callbacks, []
+            self._state.notify_all()
+        self._method.channel.untrack(self)
+        for callback in callbacks:
+            callback(self)
+
+    # Reading
+
+    def __iter__(self) -> MeshCall:
+        return self
+
+    def __next__(self) -> Any:
+        while True:
+            inner = self._inner
+            if inner is None:
+                inner = self._running()
+            try:
+                message = next(inner)
+            except grpc.RpcError:
+                if self._superseded(inner):
+                    continue
+                raise
+            if not self._committed:
+                self._commit()
+            return message
+
+    def next(self) -> Any:
+        """Returns the next message, as grpcio's own call objects do."""
+        return next(self)
+
+    def answer(self) -> Any:
+        """Blocks for the one answer of a client-streaming call; raises its error."""
+        try:
+            return self.result()
+        except BaseException:
+            self.cancel()  # an interrupt must not leave the call running; no effect on a call that has ended
+            raise
+
+    def _running(self) -> Any:
+        """Blocks until an attempt has started or the call is over; raises the error of a call that never started."""
+        with self._state:
+            self._state.wait_for(lambda: self._inner is not None or self._final)
+            inner = self._inner
+        if isinstance(inner, CallFailed):
+            raise inner
+        return inner
+
+    def _superseded(self, inner: Any) -> bool:
+        """Blocks until it is decided what follows the end of `inner`; tells whether another attempt does."""
+        with self._state:
+            self._state.wait_for(lambda: self._final or self._decided is inner)
+            return not (self._final and self._inner is inner)
+
+    def _commit(self) -> None:
+        self._committed = True
+        if self._requests is not None:
+            self._requests.commit()
+
+    def _over(self, timeout: float | None = None) -> Any:
+        with self._state:
+            if not self._state.wait_for(lambda: self._final, timeout):
+                raise grpc.FutureTimeoutError
+            return self._inner
+
+    # grpc.Future
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Blocks for the answer, `timeout` seconds at most; raises as `grpc.Future.result` says."""
+        return self._over(timeout).result()
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        """Blocks for the end; returns the error, or None."""
+        error: Exception | None = self._over(timeout).exception()
+        return error
+
+    def traceback(self, timeout: float | None = None) -> types.TracebackType | None:
+        """Blocks for the end; returns the error's traceback, or None."""
+        traceback: types.TracebackType | None = self._over(timeout).traceback()
+        return traceback
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        """Calls `fn` with this call at its end, or now if it has ended."""
+        with self._state:
+            if not self._final:
+                self._callbacks.append(fn)
+                self._method.channel.hold(self)
+                return
+        fn(self)
+
+    def done(self) -> bool:
+        """Tells whether the call has ended."""
+        return self._final
+
+    def running(self) -> bool:
+        """Tells whether the call has not ended."""
+        return not self._final
+
+    def cancelled(self) -> bool:
+        """Tells whether the application cancelled the call."""
+        return self._final and bool(self._inner.cancelled())
+
+    def cancel(self) -> bool:
+        """Cancels the call wherever it is: running, waiting for a backend or between attempts."""
+        with self._state:
+            if self._final:
+                return False
+            self._cancelled = True
+            inner = self._inner
+        if inner is not None:
+            return bool(inner.cancel())
+        self._conclude(CallFailed(grpc.StatusCode.CANCELLED, "Locally cancelled by application!"))
+        return True
+
+    # grpc.Call
+
+    def is_active(self) -> bool:
+        """Tells whether the call has not ended."""
+        return not self._final
+
+    def time_remaining(self) -> float | None:
+        """Seconds to the deadline, None without one."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Calls `callback` at the end; False if the call has ended already."""
+        with self._state:
+            if self._final:
+                return False
+            self._callbacks.append(lambda _: callback())
+            self._method.channel.hold(self)
+            return True
+
+    def initial_metadata(self) -> Any:
+        """Blocks for the server's first headers; the call stays on that server from then on."""
+        while True:
+            inner = self._running()
+            metadata = inner.initial_metadata()
+            if inner.done() and inner.code() is not grpc.StatusCode.OK and not self._committed and self._superseded(inner):
+                continue
+            self._commit()
+            return metadata
+
+    def trailing_metadata(self) -> Any:
+        """Blocks for the end."""
+        return self._over().trailing_metadata()
+
+    def code(self) -> grpc.StatusCode:
+        """Blocks for the end."""
+        code: grpc.StatusCode = self._over().code()
+        return code
+
+    def details(self) -> str:
+        """Blocks for the end."""
+        details: str = self._over().details()
+        return details
+
+    def debug_error_string(self) -> str:
+        """Blocks for the end."""
+        words: str = self._over().debug_error_string()
+        return words
+
+    def __str__(self) -> str:
+        return str(self._inner) if self._final else f"<MeshCall of {self._method.method} that is running>"
+
+    __repr__ = __str__

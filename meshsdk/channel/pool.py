@@ -1,0 +1,147 @@
+"""Connections to endpoints, shared by all targets of one façade scope (the sync side of a mesh, or one event loop).
+
+A `Connection` is one grpc channel to one address under one authority. Balancers acquire and release connections; a
+released one finishes its calls before `sweep` closes it. Nothing here decides which endpoint a call takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from meshsdk.lb.backend import Backend, Connectivity
+from meshsdk.model.endpoints import Endpoint
+
+
+def endpoint_target(address: str) -> str:
+    """Returns what grpc dials: `ip:port` becomes `ipv4:ip:port`, so that no resolver runs; names keep their scheme."""
+    if address.startswith(("dns:", "unix:")):
+        return address
+    return f"ipv6:{address}" if address.startswith("[") else f"ipv4:{address}"
+
+
+class Link(Protocol):
+    """A grpc or grpc.aio channel as the pool sees it."""
+
+    @property
+    def channel(self) -> Any:  # noqa: ANN401 - grpc.Channel or grpc.aio.Channel, by scope
+        """The channel that calls are made on."""
+
+    def probe(self, connect: bool) -> Connectivity:
+        """Tells the state now without blocking; `connect` makes an idle channel start to connect."""
+
+    def close(self) -> None:
+        """Closes the channel; calls still running on it are cancelled."""
+
+
+_IDLE_BEFORE_CLOSE = 5.0  # seconds
+
+
+class Connection:
+    """One pooled link.
+
+    Thread rules: `calls` is appended to and popped from by any thread (both are atomic, with and without the GIL), its
+    length is the number of calls in flight. `draining` is set by any thread, cleared by the scope's monitor. `users` and
+    `idle_since` (monotonic seconds, once it has left the pool) are guarded by the pool's owner.
+    """
+
+    __slots__ = ("address", "authority", "begin", "calls", "draining", "end", "idle_since", "link", "users", "where")
+
+    def __init__(self, address: str, authority: str, link: Link) -> None:
+        """Takes a link that has just been made; `users` counts the balancers that hold it."""
+        self.address = address
+        self.where = endpoint_target(address)
+        self.authority = authority
+        self.link = link
+        self.calls: list[None] = []
+        self.begin: Callable[[None], None] = self.calls.append
+        self.end: Callable[[], None] = self.calls.pop
+        self.draining = False
+        self.users = 0
+        self.idle_since = 0.0
+
+    def ready(self) -> bool:
+        """Tells whether a call sent now goes out at once."""
+        return self.link.probe(False) is Connectivity.READY
+
+    def probe(self) -> Connectivity:
+        """Tells the state and keeps the connection up; a peer that announced its end counts anew once it reconnects."""
+        state = self.link.probe(True)
+        if self.draining and state is not Connectivity.READY:
+            self.draining = False
+        return state
+
+
+class PooledBackend(Backend):
+    """A backend of one balancer over a pooled connection; calls in flight are those of the connection, from any target."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, endpoint: Endpoint, connection: Connection) -> None:
+        """Binds the endpoint (its weight and health in this cluster) to the shared connection."""
+        super().__init__(endpoint, connection.calls)
+        self.connection = connection
+
+
+class Pool:
+    """Connections by (address, authority). Owned by one scope and guarded by its lock."""
+
+    def __init__(self, dial: Callable[[str, str], Link]) -> None:
+        """`dial(address, authority)` makes a link without blocking."""
+        self._dial = dial
+        self._connections: dict[tuple[str, str], Connection] = {}
+        self._leaving: list[Connection] = []
+
+    def acquire(self, address: str, authority: str) -> Connection:
+        """Returns the connection, made if there is none; the caller must `release` it."""
+        key = (address, authority)
+        connection = self._connections.get(key)
+        if connection is None:
+            connection = self._connections[key] = Connection(address, authority, self._dial(address, authority))
+        connection.users += 1
+        return connection
+
+    def release(self, connection: Connection, now: float, *, cut: bool = False) -> None:
+        """Gives the connection back at `now` (monotonic); with its last user gone it leaves and closes once idle.
+
+        `cut`: the channel itself was closed, so calls still running end CANCELLED, as `grpc.Channel.close` says.
+        """
+        connection.users -= 1
+        if connection.users == 0:
+            del self._connections[connection.address, connection.authority]
+            if cut:
+                connection.link.close()
+            else:
+                connection.idle_since = now
+                self._leaving.append(connection)
+
+    def sweep(self, now: float) -> bool:
+        """Closes left connections that have been idle for a while; returns whether some are still to be closed.
+
+        The while covers a call that picked the connection just before it left and has not begun on it yet.
+        """
+        staying = []
+        for connection in self._leaving:
+            if connection.calls:
+                connection.idle_since = now
+            if now - connection.idle_since < _IDLE_BEFORE_CLOSE:
+                staying.append(connection)
+            else:
+                connection.link.close()
+        self._leaving = staying
+        return bool(staying)
+
+    def close(self) -> None:
+        """Closes every connection at once; calls on them end CANCELLED, as `grpc.Channel.close` says."""
+        for connection in (*self._connections.values(), *self._leaving):
+            connection.link.close()
+        self._connections.clear()
+        self._leaving.clear()
+
+    def forget(self) -> None:
+        """Drops all without closing: after a fork the links are the parent's."""
+        self._connections = {}
+        self._leaving = []
+
+    def __len__(self) -> int:
+        return len(self._connections)

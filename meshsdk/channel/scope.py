@@ -1,0 +1,115 @@
+"""A scope: the targets, connections and monitor that belong together, because one thread rule governs them.
+
+The synchronous side of a mesh is one scope, each event loop that uses the mesh is another. A scope watches its targets
+through the mesh's XdsClient and follows its connections from one monitor: a thread, or timers of the loop.
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from meshsdk.channel.balancer import Surroundings
+from meshsdk.channel.pool import Link, Pool
+from meshsdk.channel.stack import Target
+from meshsdk.model.resources import Locality
+from meshsdk.model.snapshot import Snapshot, Unresolvable
+
+if TYPE_CHECKING:
+    from meshsdk.xds_client.client import Watch
+
+_SHORTEST = 0.001  # seconds between two looks while connections are being made
+_LONGEST = 0.25  # seconds between two looks while everything is connected or backing off
+_GROWTH = 1.5
+_BUDGET = 100  # a look that took t seconds is followed by at least t * _BUDGET of rest: 1 % of a core at most
+
+
+class Source(Protocol):
+    """Where configuration comes from: the mesh's XdsClient."""
+
+    def watch(self, target: str, on_resolution: Callable[[Snapshot | Unresolvable], None]) -> Watch:
+        """Reports every complete configuration of `target`, from a thread of its own."""
+
+    def progress(self, target: str) -> str:
+        """Says in words what the configuration of `target` waits for."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A target in use; guarded by the scope's lock."""
+
+    target: Target
+    watch: Watch
+    channels: int = 1
+
+
+class Scope(abc.ABC):
+    """Targets by name, guarded by `lock`. Subclasses say how to hop to the scope's thread and how calls wait."""
+
+    def __init__(self, source: Source, dial: Callable[[str, str], Link], local: Locality, seed: int) -> None:
+        """`dial(address, authority)` makes a link; `local` is this process's own locality."""
+        self.lock = threading.RLock()
+        self.pool = Pool(dial)
+        self.source = source
+        self._around = Surroundings(self.pool, local, seed, time.time, time.monotonic)
+        self._watched: dict[str, _Watched] = {}
+        self._delay = _SHORTEST
+
+    def open(self, name: str, authority: str) -> Target:
+        """Returns the target, watched until every channel that opened it has closed it."""
+        with self.lock:
+            known = self._watched.get(name)
+            if known is not None:
+                known.channels += 1
+                return known.target
+            target = Target(name, authority, self._around, self.lock, self._changed)
+            watch = self.source.watch(name, lambda resolution: self._deliver(target, resolution))
+            self._watched[name] = _Watched(target, watch)
+            return target
+
+    def release(self, name: str) -> None:
+        """One channel of the target was closed; with the last one its connections are cut."""
+        with self.lock:
+            known = self._watched.get(name)
+            if known is None:
+                return
+            known.channels -= 1
+            if known.channels == 0:
+                del self._watched[name]
+                known.watch.cancel()
+                known.target.close()
+
+    def look(self) -> float:
+        """One look at all connections; returns the seconds until the next one."""
+        began = time.perf_counter()
+        with self.lock:
+            settled = all([watched.target.refresh() for watched in self._watched.values()])
+            leaving = self.pool.sweep(time.monotonic())
+        rest = (time.perf_counter() - began) * _BUDGET
+        self._delay = _LONGEST if settled and not leaving else min(self._delay * _GROWTH, _LONGEST)
+        return max(self._delay, rest)
+
+    def close(self) -> None:
+        """Closes targets, then connections: calls still running end CANCELLED."""
+        with self.lock:
+            for watched in self._watched.values():
+                watched.watch.cancel()
+                watched.target.close()
+            self._watched.clear()
+            self.pool.close()
+
+    def _hurry(self) -> None:
+        """Something changed: the next looks come quickly."""
+        self._delay = _SHORTEST
+
+    @abc.abstractmethod
+    def _deliver(self, target: Target, resolution: Snapshot | Unresolvable) -> None:
+        """Takes a configuration from the client's thread to the scope's own and lets `target` adopt it."""
+
+    @abc.abstractmethod
+    def _changed(self) -> None:
+        """Wakes the calls that wait; called with the lock held."""

@@ -1,0 +1,61 @@
+"""The one interface between what applications import and the engine behind it (design.md section 1, idea 7).
+
+The façade holds no behaviour: it asks `load` for an engine and calls this interface. A change that an older engine could
+not serve raises `VERSION`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import grpc
+import grpc.aio
+
+VERSION = 1
+_ENGINE = "meshsdk.channel.mesh"
+
+Bootstrap = Mapping[str, Any] | str | os.PathLike[str] | None
+
+
+class Engine(Protocol):
+    """One mesh. All methods are safe from any thread."""
+
+    def channel(
+        self,
+        target: str,
+        options: Sequence[tuple[str, Any]] | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> grpc.Channel:
+        """Returns a channel for threads."""
+
+    def aio_channel(
+        self,
+        target: str,
+        options: Sequence[tuple[str, Any]] | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> grpc.aio.Channel:
+        """Returns a channel for asyncio."""
+
+    def client_interceptors(self, target: str) -> Sequence[Any]:
+        """Returns client interceptors for a synchronous channel."""
+
+    def aio_client_interceptors(self, target: str) -> Sequence[Any]:
+        """Returns client interceptors for an asyncio channel."""
+
+    def ledger(self) -> tuple[Any, ...]:
+        """Returns one row per xDS resource."""
+
+    def close(self) -> None:
+        """Ends the mesh."""
+
+
+def load(bootstrap: Bootstrap) -> Engine:
+    """Makes an engine. Raises BootstrapError. The import is late: `import meshsdk` must cost little more than grpc's."""
+    return cast("Engine", importlib.import_module(_ENGINE).Mesh(bootstrap))

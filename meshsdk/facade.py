@@ -1,0 +1,133 @@
+"""What applications call: the process's mesh and own meshes, thin over `meshsdk.engine`. Holds no behaviour.
+
+Imported by `meshsdk` and `meshsdk.aio`; everything heavy is loaded by the function that needs it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from meshsdk import engine
+
+if TYPE_CHECKING:
+    from meshsdk.lifecycle.serve_sync import Service
+
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
+
+
+class Mesh:
+    """A mesh of one's own: other node, other control plane. A context manager. Safe from any thread."""
+
+    def __init__(self, bootstrap: engine.Bootstrap = None) -> None:
+        """`bootstrap`: gRPC's bootstrap as a dict or a path to its JSON; None: GRPC_XDS_BOOTSTRAP[_CONFIG].
+
+        Raises BootstrapError. Connects to nothing before a channel is used.
+        """
+        self._engine = engine.load(bootstrap)
+
+    def channel(
+        self,
+        target: str,
+        options: Sequence[tuple[str, Any]] | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> grpc.Channel:
+        """Returns a `grpc.Channel` for `xds:///name` or `xds://authority/name`; any other target gets a plain channel.
+
+        `options` (channel arguments) and `credentials` (None: plaintext) are those of the connections to endpoints.
+        Raises ConfigurationError for a target that cannot be meant.
+        """
+        return self._engine.channel(target, options, credentials=credentials, compression=compression)
+
+    def aio_channel(
+        self,
+        target: str,
+        options: Sequence[tuple[str, Any]] | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> grpc.aio.Channel:
+        """Returns a `grpc.aio.Channel`; see `channel`. It belongs to the event loop that uses it first."""
+        return self._engine.aio_channel(target, options, credentials=credentials, compression=compression)
+
+    def client_interceptors(self, target: str) -> Sequence[Any]:
+        """Returns interceptors for `grpc.intercept_channel`: calls take the mesh, the wrapped channel is the fallback."""
+        return self._engine.client_interceptors(target)
+
+    def aio_client_interceptors(self, target: str) -> Sequence[Any]:
+        """Returns interceptors for `grpc.aio.insecure_channel(..., interceptors=...)`; see `client_interceptors`."""
+        return self._engine.aio_client_interceptors(target)
+
+    def ledger(self) -> tuple[Any, ...]:
+        """Returns one row per xDS resource: status (ACK, NACK, ...), version, problem, server, fields with no effect."""
+        return self._engine.ledger()
+
+    def close(self) -> None:
+        """Closes every channel, connection and stream of this mesh. Idempotent."""
+        self._engine.close()
+
+    def __enter__(self) -> Mesh:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+_lock = threading.Lock()
+_default: Mesh | None = None
+
+
+def default_mesh() -> Mesh:
+    """Returns the process's mesh, made on first use from the environment. Raises BootstrapError."""
+    global _default  # noqa: PLW0603 - one mesh a process is the contract; guarded by _lock
+    with _lock:
+        if _default is None:
+            _default = Mesh()
+            atexit.register(_default.close)
+        return _default
+
+
+def channel(
+    target: str,
+    options: Sequence[tuple[str, Any]] | None = None,
+    *,
+    credentials: grpc.ChannelCredentials | None = None,
+    compression: grpc.Compression | None = None,
+) -> grpc.Channel:
+    """`Mesh.channel` of the process's mesh, which starts on first use."""
+    return default_mesh().channel(target, options, credentials=credentials, compression=compression)
+
+
+def client_interceptors(target: str) -> Sequence[Any]:
+    """`Mesh.client_interceptors` of the process's mesh."""
+    return default_mesh().client_interceptors(target)
+
+
+def server_interceptors() -> list[grpc.ServerInterceptor]:
+    """Returns the interceptors of a `grpc.server`: they count calls and announce the drain to peers."""
+    from meshsdk.interceptors import server_sync  # noqa: PLC0415 - a client does not pay for the server side
+
+    return server_sync.server_interceptors()
+
+
+def rpc(
+    *, idempotent: bool = False, timeout: object = None, retry: object = None, limit: object = None
+) -> Callable[[_Handler], _Handler]:
+    """Declares options of an RPC handler, sync, async or streaming; see `meshsdk.interceptors.rpc.rpc`."""
+    from meshsdk.interceptors.rpc import rpc as decorate  # noqa: PLC0415 - a client does not pay for wrapt
+
+    return decorate(idempotent=idempotent, timeout=timeout, retry=retry, limit=limit)
+
+
+def serve(server: grpc.Server, **options: Any) -> Service:
+    """Registers and runs a server; see `meshsdk.lifecycle.serve_sync.serve` for `options`."""
+    from meshsdk.lifecycle import serve_sync  # noqa: PLC0415 - a client does not pay for the server side
+
+    return serve_sync.serve(server, **options)

@@ -1,0 +1,85 @@
+"""Client interceptors for a `grpc.aio` channel of the application's own; see `client_sync` for what they do.
+
+One class per shape: grpc.aio registers an interceptor that has several shapes for the first of them only (grpc#40946).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import grpc.aio
+
+from meshsdk.interceptors.client_sync import FIRST_WAIT, Paths
+from meshsdk.interceptors.continuation import of_aio
+
+
+class AioMeshPath(Protocol):
+    """The mesh channel as the interceptor sees it: a `grpc.aio.Channel` that knows whether it can be used."""
+
+    name: str
+
+    async def configured(self, timeout: float) -> bool:
+        """Tells whether there is a configuration; waits for the first one, `timeout` seconds at most."""
+
+
+class _Router:
+    """What the four interceptors share."""
+
+    def __init__(self, mesh: Any) -> None:
+        self._mesh: AioMeshPath = mesh
+        self._paths = Paths(mesh)
+
+    async def route(self, shape: str, continuation: Callable[..., Any], details: Any, argument: Any) -> Any:
+        wait = FIRST_WAIT if details.timeout is None else min(FIRST_WAIT, details.timeout / 2)
+        if not await self._mesh.configured(wait):
+            return await continuation(details, argument)
+        method = details.method.decode() if isinstance(details.method, bytes) else details.method
+        stub = self._paths.stub(shape, method, of_aio(continuation))
+        if stub is None:
+            return await continuation(details, argument)
+        return stub(
+            argument,
+            timeout=details.timeout,
+            metadata=details.metadata,
+            credentials=details.credentials,
+            wait_for_ready=details.wait_for_ready,
+        )
+
+
+class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, router: _Router) -> None:
+        self._router = router
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await self._router.route("unary_unary", continuation, client_call_details, request)
+
+
+class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+    def __init__(self, router: _Router) -> None:
+        self._router = router
+
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await self._router.route("unary_stream", continuation, client_call_details, request)
+
+
+class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+    def __init__(self, router: _Router) -> None:
+        self._router = router
+
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._router.route("stream_unary", continuation, client_call_details, request_iterator)
+
+
+class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
+    def __init__(self, router: _Router) -> None:
+        self._router = router
+
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._router.route("stream_stream", continuation, client_call_details, request_iterator)
+
+
+def aio_client_interceptors(mesh: Any) -> Sequence[Any]:
+    """Returns the interceptors for `grpc.aio.insecure_channel(..., interceptors=...)`, over a mesh channel."""
+    router = _Router(mesh)
+    return (_UnaryUnary(router), _UnaryStream(router), _StreamUnary(router), _StreamStream(router))
