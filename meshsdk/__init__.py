@@ -7,7 +7,7 @@ an own `Mesh`.
 
 from __future__ import annotations
 
-import meshsdk.channel  # bound first: the function of this name, below, is the public one
+import meshsdk.channel  # noqa: F401 - bound first: the function of this name, below, is the public one
 from meshsdk.errors import (
     BootstrapError,
     ConfigurationError,

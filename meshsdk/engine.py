@@ -1,7 +1,7 @@
 """The one interface between what applications import and the engine behind it (design.md section 1, idea 7).
 
-The façade holds no behaviour: it asks `load` for an engine and calls this interface. A change that an older engine could
-not serve raises `VERSION`.
+The façade holds no behaviour: it asks `load` for an engine and calls this interface. A change that an older engine
+could not serve raises `VERSION`.
 """
 
 from __future__ import annotations
@@ -57,5 +57,5 @@ class Engine(Protocol):
 
 
 def load(bootstrap: Bootstrap) -> Engine:
-    """Makes an engine. Raises BootstrapError. The import is late: `import meshsdk` must cost little more than grpc's."""
+    """Makes an engine. Raises BootstrapError. Imports late: `import meshsdk` must cost little more than grpc's."""
     return cast("Engine", importlib.import_module(_ENGINE).Mesh(bootstrap))

@@ -12,7 +12,7 @@ class MeshError(Exception):
 
 
 class ConfigurationError(MeshError):
-    """Input from a user (bootstrap, YAML, target, decorator options) cannot be used; says what, where and what to do."""
+    """Input of a user (bootstrap, YAML, target, decorator) cannot be used; says what, where and what to do."""
 
 
 class BootstrapError(ConfigurationError):

@@ -16,6 +16,8 @@ import grpc.aio
 from meshsdk import engine
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from meshsdk.lifecycle.serve_sync import Service
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
@@ -58,22 +60,25 @@ class Mesh:
         return self._engine.aio_channel(target, options, credentials=credentials, compression=compression)
 
     def client_interceptors(self, target: str) -> Sequence[Any]:
-        """Returns interceptors for `grpc.intercept_channel`: calls take the mesh, the wrapped channel is the fallback."""
+        """Returns interceptors for `grpc.intercept_channel`: calls take the mesh, the wrapped channel is the fallback.
+
+        Put them last: interceptors after them see only calls of the fallback.
+        """
         return self._engine.client_interceptors(target)
 
     def aio_client_interceptors(self, target: str) -> Sequence[Any]:
-        """Returns interceptors for `grpc.aio.insecure_channel(..., interceptors=...)`; see `client_interceptors`."""
+        """Returns interceptors for a `grpc.aio` channel; see `client_interceptors`."""
         return self._engine.aio_client_interceptors(target)
 
     def ledger(self) -> tuple[Any, ...]:
-        """Returns one row per xDS resource: status (ACK, NACK, ...), version, problem, server, fields with no effect."""
+        """Returns one row per xDS resource: status, version, problem, server, and fields with no effect here."""
         return self._engine.ledger()
 
     def close(self) -> None:
         """Closes every channel, connection and stream of this mesh. Idempotent."""
         self._engine.close()
 
-    def __enter__(self) -> Mesh:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -9,18 +9,19 @@ import asyncio
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
 from meshsdk.channel.aio_call import MeshCall
-from meshsdk.channel.aio_requests import Requests, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
-from meshsdk.channel.attempt import CallOptions
+from meshsdk.channel.aio_methods import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshsdk.channel.connectivity import STATES
 from meshsdk.channel.loops import LoopScope
-from meshsdk.channel.pool import Connection
-from meshsdk.channel.stack import UNCONFIGURED, Metadata, Target
+from meshsdk.channel.stack import UNCONFIGURED, Target
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _channel_ids = itertools.count(1)
 _CLOSED = "Channel is closed."  # grpcio's words
@@ -33,7 +34,11 @@ class MeshAioChannel(grpc.aio.Channel):
     scope_loop: asyncio.AbstractEventLoop
 
     def __init__(
-        self, scope_of_loop: Callable[[], LoopScope], name: str, authority: str, compression: grpc.Compression | None = None
+        self,
+        scope_of_loop: Callable[[], LoopScope],
+        name: str,
+        authority: str,
+        compression: grpc.Compression | None = None,
     ) -> None:
         """`scope_of_loop` gives the scope of the running loop; nothing is watched or connected before the first use."""
         self.name = name
@@ -71,25 +76,41 @@ class MeshAioChannel(grpc.aio.Channel):
         self._held = set()
 
     def unary_unary(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool | None = False
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> UnaryUnary:
         """See `grpc.aio.Channel.unary_unary`."""
         return UnaryUnary(self, "unary_unary", method, request_serializer, response_deserializer)
 
     def unary_stream(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool | None = False
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> UnaryStream:
         """See `grpc.aio.Channel.unary_stream`."""
         return UnaryStream(self, "unary_stream", method, request_serializer, response_deserializer)
 
     def stream_unary(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool | None = False
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> StreamUnary:
         """See `grpc.aio.Channel.stream_unary`."""
         return StreamUnary(self, "stream_unary", method, request_serializer, response_deserializer)
 
     def stream_stream(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool | None = False
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
     ) -> StreamStream:
         """See `grpc.aio.Channel.stream_stream`."""
         return StreamStream(self, "stream_stream", method, request_serializer, response_deserializer)
@@ -150,111 +171,8 @@ class MeshAioChannel(grpc.aio.Channel):
             self.scope.release(self.name)
             await self.scope.closed()
 
-    async def __aenter__(self) -> MeshAioChannel:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
-
-
-class MultiCallable:
-    """A method of the channel: one stub per connection, made when a call first takes it. Owned by the loop."""
-
-    def __init__(self, channel: MeshAioChannel, shape: str, method: str, serializer: Any, deserializer: Any) -> None:
-        """`shape` names the method of grpc.aio.Channel that makes the stubs."""
-        self.channel = channel
-        self.method = method
-        self._shape = shape
-        self._serializer = serializer
-        self._deserializer = deserializer
-        self._stubs: dict[Connection, Any] = {}
-
-    def stub(self, connection: Connection) -> Any:
-        """Returns the grpc.aio multi-callable of the connection."""
-        stub = self._stubs.get(connection)
-        if stub is None:
-            make = getattr(connection.link.channel, self._shape)
-            stub = make(self.method, self._serializer, self._deserializer, _registered_method=True)
-            self._stubs = {known: made for known, made in self._stubs.items() if known.users}
-            self._stubs[connection] = stub
-        return stub
-
-    def options(
-        self,
-        timeout: float | None,
-        metadata: Metadata | None,
-        credentials: grpc.CallCredentials | None,
-        wait_for_ready: bool | None,
-        compression: grpc.Compression | None,
-    ) -> CallOptions:
-        """Returns the call's options over the channel's."""
-        chosen = self.channel.compression if compression is None else compression
-        return CallOptions(timeout, metadata, credentials, wait_for_ready, chosen)
-
-
-class UnaryUnary(MultiCallable, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
-    """One request, one answer."""
-
-    def __call__(
-        self,
-        request: Any,
-        *,
-        timeout: float | None = None,
-        metadata: Any = None,
-        credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: grpc.Compression | None = None,
-    ) -> UnaryUnaryCall:
-        """See `grpc.aio.UnaryUnaryMultiCallable.__call__`."""
-        return UnaryUnaryCall(self, request, self.options(timeout, metadata, credentials, wait_for_ready, compression))
-
-
-class UnaryStream(MultiCallable, grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
-    """One request, a stream of answers."""
-
-    def __call__(
-        self,
-        request: Any,
-        *,
-        timeout: float | None = None,
-        metadata: Any = None,
-        credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: grpc.Compression | None = None,
-    ) -> UnaryStreamCall:
-        """See `grpc.aio.UnaryStreamMultiCallable.__call__`."""
-        return UnaryStreamCall(self, request, self.options(timeout, metadata, credentials, wait_for_ready, compression))
-
-
-class StreamUnary(MultiCallable, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]
-    """A stream of requests, one answer."""
-
-    def __call__(
-        self,
-        request_iterator: Requests | None = None,
-        timeout: float | None = None,
-        metadata: Any = None,
-        credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: grpc.Compression | None = None,
-    ) -> StreamUnaryCall:
-        """See `grpc.aio.StreamUnaryMultiCallable.__call__`."""
-        options = self.options(timeout, metadata, credentials, wait_for_ready, compression)
-        return StreamUnaryCall(self, request_iterator, options)
-
-
-class StreamStream(MultiCallable, grpc.aio.StreamStreamMultiCallable):  # type: ignore[type-arg]
-    """Streams both ways."""
-
-    def __call__(
-        self,
-        request_iterator: Requests | None = None,
-        timeout: float | None = None,
-        metadata: Any = None,
-        credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: grpc.Compression | None = None,
-    ) -> StreamStreamCall:
-        """See `grpc.aio.StreamStreamMultiCallable.__call__`."""
-        options = self.options(timeout, metadata, credentials, wait_for_ready, compression)
-        return StreamStreamCall(self, request_iterator, options)

@@ -1,12 +1,11 @@
-"""Calls of the asyncio façade: what `grpc.aio` calls offer, over a native call that may be exchanged for another.
+"""Calls of the asyncio façade: what `grpc.aio` offers, over a native call that may be exchanged for another.
 
-A call starts its first attempt at once. Should that end in a way the policy goes on from, a task makes the next attempt;
-whoever waits on the call waits for that. Everything runs on the call's loop.
+A call starts its first attempt at once. Should that end in a way the policy goes on from, a task makes the next
+attempt; whoever waits on the call waits for that. Everything runs on the call's loop.
 """
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import random
 import time
@@ -24,10 +23,10 @@ from meshsdk.channel.stack import Hold, HoldKind
 from meshsdk.interceptors.drivers import advance
 from meshsdk.interceptors.policies.recover import recover
 from meshsdk.interceptors.policies.steps import Attempt, Sleep, Steps
-from meshsdk.routing.router import CompiledRoute
+from meshsdk.model.resources import Forward
 
 if TYPE_CHECKING:
-    from meshsdk.channel.aio import MultiCallable
+    from meshsdk.channel.aio_methods import MultiCallable
 
 _T = TypeVar("_T")
 _CLOSED = Hold(HoldKind.CLOSED, "Channel closed.")  # grpcio's words
@@ -41,7 +40,7 @@ def now(coroutine: Coroutine[Any, Any, _T]) -> _T:
         result: _T = stop.value
         return result
     coroutine.close()
-    raise AssertionError("a call that has ended knows its status")  # noqa: EM101, TRY003 - unreachable
+    raise AssertionError("a call that has ended knows its status")
 
 
 class _End:
@@ -60,7 +59,7 @@ class _End:
             call.ended(inner, self._connection)
 
 
-class MeshCall(abc.ABC):
+class MeshCall:
     """What the four shapes share: attempts, end, cancellation. Owned by the loop."""
 
     def __init__(self, method: MultiCallable, request: Any, options: CallOptions) -> None:
@@ -79,11 +78,11 @@ class MeshCall(abc.ABC):
         self._committed = False
         self._over_waiters: list[asyncio.Future[None]] = []
         self._callbacks: list[Callable[[Any], None]] = []
-        self._route: CompiledRoute | None = None
+        self._forward: Forward | None = None
         self._steps: Steps | None = None
         method.channel.track(self)
         taken = self._target.take(method.method, options.metadata, request, method.channel.id)
-        if type(taken) is Hold:
+        if isinstance(taken, Hold):
             self._prepare(Attempt())
         else:
             self._inner = self._launch(*taken, options.metadata)
@@ -93,12 +92,12 @@ class MeshCall(abc.ABC):
     def _first_argument(self) -> Any:
         return self._request
 
-    def _launch(self, route: CompiledRoute, backend: PooledBackend, metadata: Any) -> Any:
+    def _launch(self, forward: Forward, backend: PooledBackend, metadata: Any) -> Any:
         options = self._options
-        if self._route is None and route.forward is not None and route.forward.max_duration is not None:
-            limit = shorter(options.timeout, route.forward)
+        if self._forward is None and forward.max_duration is not None:
+            limit = shorter(options.timeout, forward)
             self._deadline = None if limit is None else self._began + limit
-        self._route = route
+        self._forward = forward
         connection = backend.connection
         left = None if self._deadline is None else self._deadline - time.monotonic()
         stub = self._method.stub(connection)
@@ -126,8 +125,7 @@ class MeshCall(abc.ABC):
             self._conclude()
             return
         if self._steps is None:
-            forward = None if self._route is None else self._route.forward
-            self._steps = recover(forward.retry if forward else None, random.random)
+            self._steps = recover(self._forward.retry if self._forward else None, random.random)
             next(self._steps)
         fixed = self._committed or not self._replayable()
         step = advance(self._steps, outcome(code, now(inner.details()), trailing, connection, committed=fixed))
@@ -164,13 +162,13 @@ class MeshCall(abc.ABC):
     async def _replay(self, inner: Any) -> None:
         """Gives a further attempt what the application has written so far."""
 
-    async def _backend(self, metadata: Any) -> tuple[CompiledRoute, PooledBackend]:
+    async def _backend(self, metadata: Any) -> tuple[Forward, PooledBackend]:
         method, scope = self._method, self._method.channel.scope
         while True:
             hold = _CLOSED
             if method.channel.target is self._target:
                 taken = self._target.take(method.method, metadata, self._request, method.channel.id)
-                if type(taken) is not Hold:
+                if not isinstance(taken, Hold):
                     return taken
                 hold = taken
             left = None if self._deadline is None else self._deadline - time.monotonic()
@@ -307,7 +305,8 @@ class MeshCall(abc.ABC):
         self._committed = True
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._method.method}: {self._inner or self._failed or 'waiting for an endpoint'}>"
+        state = self._inner or self._failed or "waiting for an endpoint"
+        return f"<{type(self).__name__} of {self._method.method}: {state}>"
 
 
 class UnaryResponse(MeshCall):

@@ -17,7 +17,7 @@ from meshsdk.channel.attempt import CallOptions
 from meshsdk.channel.replay import LIMIT
 
 if TYPE_CHECKING:
-    from meshsdk.channel.aio import MultiCallable
+    from meshsdk.channel.aio_methods import MultiCallable
 
 Requests = AsyncIterable[Any] | Iterable[Any]
 

@@ -43,7 +43,12 @@ def shorter(timeout: float | None, forward: Forward) -> float | None:
 
 
 def outcome(
-    code: grpc.StatusCode, details: str | None, trailing: Sequence[Any] | None, connection: Connection, *, committed: bool
+    code: grpc.StatusCode,
+    details: str | None,
+    trailing: Sequence[Any] | None,
+    connection: Connection,
+    *,
+    committed: bool,
 ) -> Outcome:
     """Reads the end of an attempt on `connection` into the policies' words."""
     unsent = never_sent(code, details, connection.where)

@@ -34,7 +34,11 @@ class Surroundings:
 
 
 class ClusterBalancer:
-    """Thread rules: `picker` is published by one assignment and read by any thread; the rest is guarded by the scope's lock."""
+    """One cluster of one target.
+
+    Thread rules: `picker` is published by one assignment and read by any thread; the rest is guarded by the scope's
+    lock.
+    """
 
     __slots__ = ("_around", "_authority", "_backends", "_cluster", "_selection", "hashes", "picker")
 
@@ -69,7 +73,8 @@ class ClusterBalancer:
         states = {address: backend.connection.probe() for address, backend in self._backends.items()}
         # A peer that announced its end still serves: it is the last resort, for as long as nothing else is connected.
         fresh = any(
-            state is Connectivity.READY and not self._backends[address].connection.draining for address, state in states.items()
+            state is Connectivity.READY and not self._backends[address].connection.draining
+            for address, state in states.items()
         )
         for address, state in states.items():
             backend = self._backends[address]

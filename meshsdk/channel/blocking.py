@@ -15,16 +15,18 @@ from meshsdk.channel.waiting import wait_for_backend
 from meshsdk.interceptors.drivers import drive, first
 from meshsdk.interceptors.policies.recover import recover
 from meshsdk.interceptors.policies.steps import Attempt, Outcome
-from meshsdk.routing.router import CompiledRoute
+from meshsdk.model.resources import Forward
 
 if TYPE_CHECKING:
-    from meshsdk.channel.sync import UnaryUnary
+    from meshsdk.channel.sync_methods import UnaryUnary
 
 
 class BlockingCall:
     """One call. Used by one thread."""
 
-    def __init__(self, method: UnaryUnary, target: Target, request: Any, options: CallOptions, began: float = 0.0) -> None:
+    def __init__(
+        self, method: UnaryUnary, target: Target, request: Any, options: CallOptions, began: float = 0.0
+    ) -> None:
         """`began`: monotonic seconds at the first attempt; 0.0: now."""
         self._method = method
         self._target = target
@@ -32,7 +34,7 @@ class BlockingCall:
         self._options = options
         self._began = began or time.monotonic()
         self._deadline = None if options.timeout is None else self._began + options.timeout
-        self._route: CompiledRoute | None = None
+        self._forward: Forward | None = None
         self._answer: tuple[Any, grpc.Call] | None = None
         self._error: grpc.RpcError | None = None
 
@@ -41,13 +43,13 @@ class BlockingCall:
         ended = self._attempt(Attempt())
         return self._conclude(ended)
 
-    def resume(self, route: CompiledRoute, connection: Connection, error: grpc.RpcError) -> tuple[Any, grpc.Call]:
+    def resume(self, forward: Forward, connection: Connection, error: grpc.RpcError) -> tuple[Any, grpc.Call]:
         """Goes on after a first attempt that failed with `error`."""
-        self._take_route(route)
+        self._rule(forward)
         return self._conclude(self._failed(connection, error))
 
     def _conclude(self, ended: Outcome) -> tuple[Any, grpc.Call]:
-        retry = None if self._route is None or self._route.forward is None else self._route.forward.retry
+        retry = None if self._forward is None else self._forward.retry
         steps = recover(retry, random.random)
         drive(steps, first(steps, ended), self._attempt, self._sleep)
         if self._error is not None:
@@ -56,21 +58,21 @@ class BlockingCall:
             finally:
                 self._error = None  # an exception that holds its own frame would keep request and channel alive
         if self._answer is None:
-            raise AssertionError("an attempt ends with an answer or an error")  # noqa: EM101, TRY003 - unreachable
+            raise AssertionError("an attempt ends with an answer or an error")
         return self._answer
 
-    def _take_route(self, route: CompiledRoute) -> None:
+    def _rule(self, forward: Forward) -> None:
         """The first route of a call caps the whole of it (A31)."""
-        if self._route is None and route.forward is not None:
-            limit = shorter(self._options.timeout, route.forward)
+        if self._forward is None:
+            limit = shorter(self._options.timeout, forward)
             self._deadline = None if limit is None else self._began + limit
-        self._route = route
+        self._forward = forward
 
     def _attempt(self, attempt: Attempt) -> Outcome:
         method, options = self._method, self._options
         channel = method.channel
         metadata = with_previous(options.metadata, attempt)
-        route, backend = wait_for_backend(
+        forward, backend = wait_for_backend(
             channel.scope,
             self._target,
             lambda: self._target.take(method.method, metadata, self._request, channel.id),
@@ -78,7 +80,7 @@ class BlockingCall:
             lambda: channel.target is not self._target,
             wait_for_ready=options.wait_for_ready,
         )
-        self._take_route(route)
+        self._rule(forward)
         connection = backend.connection
         left = None if self._deadline is None else self._deadline - time.monotonic()
         connection.begin(None)

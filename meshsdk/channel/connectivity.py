@@ -62,7 +62,9 @@ class ConnectivityFeed:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped or any(told is not self._state() for told in self._told.values()))
+                self._changed.wait_for(
+                    lambda: self._stopped or any(told is not self._state() for told in self._told.values())
+                )
                 if self._stopped:
                     return
                 state = self._state()

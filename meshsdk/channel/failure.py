@@ -25,7 +25,7 @@ CLOSED_CHANNEL = "Cannot invoke RPC on closed channel!"  # grpcio's words
 _UNSENT = "failed to connect to all addresses; last error: "
 
 
-class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):
+class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # subscriptable in stubs only
     """A call that ended in this process, with the interface of the errors that grpcio raises for blocking calls."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
@@ -58,7 +58,7 @@ class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):
         """The call is over."""
         return False
 
-    def time_remaining(self) -> None:
+    def time_remaining(self) -> None:  # type: ignore[override]  # None without a deadline, as grpc documents
         """The call is over."""
 
     def cancel(self) -> bool:
@@ -104,7 +104,8 @@ class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):
         raise self
 
     def __str__(self) -> str:
-        return f'<{type(self).__name__} of RPC that terminated with:\n\tstatus = {self._code}\n\tdetails = "{self._details}"\n>'
+        name = type(self).__name__
+        return f'<{name} of RPC that terminated with:\n\tstatus = {self._code}\n\tdetails = "{self._details}"\n>'
 
     __repr__ = __str__
 
@@ -115,7 +116,9 @@ def never_sent(code: grpc.StatusCode | None, details: str | None, where: str) ->
     Only core's own words for a connection that could not be made prove that ("Socket closed", "Stream removed" do not).
     A server may relay the same words about a backend of its own, so they must name the very address we dialled.
     """
-    return code is grpc.StatusCode.UNAVAILABLE and bool(details) and details.startswith(_UNSENT) and f" {where}: " in details
+    if code is not grpc.StatusCode.UNAVAILABLE or not details:
+        return False
+    return details.startswith(_UNSENT) and f" {where}: " in details
 
 
 def words(target: str, hold: Hold, progress: Callable[[str], str]) -> str:

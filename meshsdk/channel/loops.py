@@ -39,7 +39,7 @@ class AioLink:
         self._loop = loop
         self._on_close = on_close
 
-    def probe(self, connect: bool) -> Connectivity:
+    def probe(self, *, connect: bool) -> Connectivity:
         """Tells the state now; `connect` wakes an idle channel."""
         return _STATES[self.channel.get_state(connect)]
 

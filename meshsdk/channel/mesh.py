@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -27,6 +27,9 @@ from meshsdk.interceptors.client_aio import aio_client_interceptors
 from meshsdk.interceptors.client_sync import sync_client_interceptors
 from meshsdk.xds_client.client import XdsClient
 from meshsdk.xds_client.names import parse_target
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _Flavour = tuple[grpc.ChannelCredentials | None, tuple[tuple[str, Any], ...]]  # channels that may share connections
 
@@ -93,11 +96,11 @@ class Mesh:
         return grpc.aio.secure_channel(target, credentials, options, compression)
 
     def client_interceptors(self, target: str) -> Sequence[Any]:
-        """Returns interceptors for `grpc.intercept_channel`: calls take the mesh, the wrapped channel is the fallback."""
+        """Returns interceptors for `grpc.intercept_channel`, whose channel is the direct path."""
         return sync_client_interceptors(self._mesh_channel(target, (None, ()), None))
 
     def aio_client_interceptors(self, target: str) -> Sequence[Any]:
-        """Returns interceptors for `grpc.aio.insecure_channel(..., interceptors=...)`; see `client_interceptors`."""
+        """Returns interceptors for a `grpc.aio` channel; see `client_interceptors`."""
         return aio_client_interceptors(self._mesh_aio_channel(target, (None, ()), None))
 
     def ledger(self) -> tuple[Any, ...]:
@@ -105,7 +108,7 @@ class Mesh:
         return self._client.ledger()
 
     def close(self) -> None:
-        """Closes every channel, connection and stream of this mesh. Idempotent; asyncio channels are to be closed first."""
+        """Closes every channel, connection and stream of this mesh. Idempotent."""
         with self._lock:
             if self._closed:
                 return
@@ -121,7 +124,7 @@ class Mesh:
             loop_scope.close_from_any_thread()
         self._client.close()
 
-    def __enter__(self) -> Mesh:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -24,11 +24,11 @@ from meshsdk.channel.stack import Hold
 from meshsdk.channel.waiting import wait_for_backend
 from meshsdk.interceptors.drivers import advance
 from meshsdk.interceptors.policies.recover import recover
-from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep, Steps
-from meshsdk.routing.router import CompiledRoute
+from meshsdk.interceptors.policies.steps import Attempt, Sleep, Steps
+from meshsdk.model.resources import Forward
 
 if TYPE_CHECKING:
-    from meshsdk.channel.sync import MultiCallable
+    from meshsdk.channel.sync_methods import MultiCallable
 
 
 class _End:
@@ -47,17 +47,24 @@ class _End:
             call.ended(inner, self._connection)
 
 
-class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):
+class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # subscriptable in stubs only
     """A running call.
 
-    Thread rules: `_inner`, `_decided`, `_final` and `_callbacks` are guarded by `_state`; `_steps`, `_route` and `_deadline`
-    belong to whichever thread makes the next attempt (there is never more than one); `_committed` only ever turns true.
+    Thread rules: `_inner`, `_decided`, `_final` and `_callbacks` are guarded by `_state`; `_steps`, `_forward` and
+    `_deadline` belong to whichever thread makes the next attempt (there is never more than one); `_committed` only ever
+    turns true.
     """
 
     def __init__(
-        self, method: MultiCallable, request: Any, options: CallOptions, *, requests: Replay | None = None, future: bool = False
+        self,
+        method: MultiCallable,
+        request: Any,
+        options: CallOptions,
+        *,
+        requests: Replay | None = None,
+        future: bool = False,
     ) -> None:
-        """Starts the call; never blocks. `requests` for a stream of requests; `future`: made by `.future` of its method."""
+        """Starts the call; never blocks. `requests`: the stream of requests; `future`: made by `.future`."""
         self._method = method
         self._target = method.channel.target or method.channel.open()
         self._request = request
@@ -73,26 +80,26 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):
         self._committed = False
         self._cancelled = False
         self._callbacks: list[Callable[[Any], None]] = []
-        self._route: CompiledRoute | None = None
+        self._forward: Forward | None = None
         self._steps: Steps | None = None
         method.channel.track(self)
         taken = self._take(options.metadata)
-        if type(taken) is Hold:
+        if isinstance(taken, Hold):
             self._in_background(Attempt())
         else:
             self._launch(*taken, options.metadata)
 
     # Attempts
 
-    def _take(self, metadata: Any) -> tuple[CompiledRoute, PooledBackend] | Hold:
+    def _take(self, metadata: Any) -> tuple[Forward, PooledBackend] | Hold:
         return self._target.take(self._method.method, metadata, self._request, self._method.channel.id)
 
-    def _launch(self, route: CompiledRoute, backend: PooledBackend, metadata: Any) -> None:
+    def _launch(self, forward: Forward, backend: PooledBackend, metadata: Any) -> None:
         options = self._options
-        if self._route is None and route.forward is not None:
-            limit = shorter(options.timeout, route.forward)
+        if self._forward is None:
+            limit = shorter(options.timeout, forward)
             self._deadline = None if limit is None else self._began + limit
-        self._route = route
+        self._forward = forward
         left = None if self._deadline is None else self._deadline - time.monotonic()
         connection = backend.connection
         make = getattr(self._method.stub(connection), self._make)
@@ -122,8 +129,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):
             return
         fixed = self._committed or (self._requests is not None and not self._requests.replayable)
         if self._steps is None:
-            forward = None if self._route is None else self._route.forward
-            self._steps = recover(forward.retry if forward else None, random.random)
+            self._steps = recover(self._forward.retry if self._forward else None, random.random)
             next(self._steps)
         step = advance(self._steps, outcome(code, inner.details(), trailing, connection, committed=fixed))
         if step is None:
@@ -147,7 +153,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):
                 step = advance(self._steps, None) if self._steps is not None else None
             metadata = with_previous(self._options.metadata, step) if step is not None else self._options.metadata
             channel = self._method.channel
-            route, backend = wait_for_backend(
+            forward, backend = wait_for_backend(
                 channel.scope,
                 self._target,
                 lambda: self._take(metadata),
@@ -155,7 +161,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):
                 lambda: self._cancelled or channel.target is not self._target,
                 wait_for_ready=self._options.wait_for_ready,
             )
-            self._launch(route, backend, metadata)
+            self._launch(forward, backend, metadata)
         except CallFailed as failed:
             self._conclude(failed)
 
@@ -285,7 +291,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):
         """Tells whether the call has not ended."""
         return not self._final
 
-    def time_remaining(self) -> float | None:
+    def time_remaining(self) -> float | None:  # type: ignore[override]  # None as grpc documents
         """Seconds to the deadline, None without one."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
@@ -303,7 +309,12 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):
         while True:
             inner = self._running()
             metadata = inner.initial_metadata()
-            if inner.done() and inner.code() is not grpc.StatusCode.OK and not self._committed and self._superseded(inner):
+            if (
+                inner.done()
+                and inner.code() is not grpc.StatusCode.OK
+                and not self._committed
+                and self._superseded(inner)
+            ):
                 continue
             self._commit()
             return metadata

@@ -24,10 +24,10 @@ class Link(Protocol):
     """A grpc or grpc.aio channel as the pool sees it."""
 
     @property
-    def channel(self) -> Any:  # noqa: ANN401 - grpc.Channel or grpc.aio.Channel, by scope
+    def channel(self) -> Any:
         """The channel that calls are made on."""
 
-    def probe(self, connect: bool) -> Connectivity:
+    def probe(self, *, connect: bool) -> Connectivity:
         """Tells the state now without blocking; `connect` makes an idle channel start to connect."""
 
     def close(self) -> None:
@@ -41,8 +41,8 @@ class Connection:
     """One pooled link.
 
     Thread rules: `calls` is appended to and popped from by any thread (both are atomic, with and without the GIL), its
-    length is the number of calls in flight. `draining` is set by any thread, cleared by the scope's monitor. `users` and
-    `idle_since` (monotonic seconds, once it has left the pool) are guarded by the pool's owner.
+    length is the number of calls in flight. `draining` is set by any thread, cleared by the scope's monitor. `users`
+    and `idle_since` (monotonic seconds, once it has left the pool) are guarded by the pool's owner.
     """
 
     __slots__ = ("address", "authority", "begin", "calls", "draining", "end", "idle_since", "link", "users", "where")
@@ -62,18 +62,18 @@ class Connection:
 
     def ready(self) -> bool:
         """Tells whether a call sent now goes out at once."""
-        return self.link.probe(False) is Connectivity.READY
+        return self.link.probe(connect=False) is Connectivity.READY
 
     def probe(self) -> Connectivity:
         """Tells the state and keeps the connection up; a peer that announced its end counts anew once it reconnects."""
-        state = self.link.probe(True)
+        state = self.link.probe(connect=True)
         if self.draining and state is not Connectivity.READY:
             self.draining = False
         return state
 
 
 class PooledBackend(Backend):
-    """A backend of one balancer over a pooled connection; calls in flight are those of the connection, from any target."""
+    """A backend of one balancer over a pooled connection, whose calls in flight it counts."""
 
     __slots__ = ("connection",)
 

@@ -87,7 +87,9 @@ class Scope(abc.ABC):
         """One look at all connections; returns the seconds until the next one."""
         began = time.perf_counter()
         with self.lock:
-            settled = all([watched.target.refresh() for watched in self._watched.values()])
+            settled = True
+            for watched in self._watched.values():
+                settled &= watched.target.refresh()
             leaving = self.pool.sweep(time.monotonic())
         rest = (time.perf_counter() - began) * _BUDGET
         self._delay = _LONGEST if settled and not leaving else min(self._delay * _GROWTH, _LONGEST)

@@ -7,7 +7,7 @@
    and the route's (gRFC A31).
 5. If the attempt failed, `interceptors.policies.recover` says what follows: another endpoint, a retry, or the error.
 
-A call that cannot pass a step gets a `Hold`: it waits for the next change of the target, or fails with the hold's words.
+A call that cannot pass a step gets a `Hold`: it waits for the target's next change, or fails with the hold's words.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from meshsdk.channel.balancer import ClusterBalancer, Surroundings
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.lb.backend import Connectivity
 from meshsdk.lb.picker import Failing, Picker
+from meshsdk.model.resources import Forward
 from meshsdk.model.snapshot import BrokenCluster, Snapshot, Unresolvable
-from meshsdk.routing.router import CompiledRoute, RouteTable
+from meshsdk.routing.compiled_route import CompiledRoute
+from meshsdk.routing.router import RouteTable
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -69,7 +71,9 @@ class Routes:
         """`balancers` has every cluster of the snapshot that is not broken."""
         self.table = RouteTable(snapshot.virtual_host)
         self.balancers = balancers
-        self.broken = {name: entry.problem for name, entry in snapshot.clusters.items() if isinstance(entry, BrokenCluster)}
+        self.broken = {
+            name: entry.problem for name, entry in snapshot.clusters.items() if isinstance(entry, BrokenCluster)
+        }
 
     def choose(self, method: str, metadata: Metadata | None, request: object) -> CompiledRoute | Hold:
         """Step 2: the route of a call. A28: a call that no route matches fails UNAVAILABLE."""
@@ -83,7 +87,9 @@ class Routes:
             return Hold(HoldKind.REFUSED, route.problem)
         return route
 
-    def pick(self, balancer: ClusterBalancer, route: CompiledRoute, metadata: Metadata | None, channel_id: int) -> PooledBackend | Hold:
+    def pick(
+        self, balancer: ClusterBalancer, route: CompiledRoute, metadata: Metadata | None, channel_id: int
+    ) -> PooledBackend | Hold:
         """Step 3: a connected backend of the cluster."""
         picker = balancer.picker
         if not isinstance(picker, Picker):
@@ -103,7 +109,9 @@ class Target:
 
     __slots__ = ("_around", "_authority", "_balancers", "_lock", "hold", "name", "notify", "routes")
 
-    def __init__(self, name: str, authority: str, around: Surroundings, lock: threading.RLock, notify: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, authority: str, around: Surroundings, lock: threading.RLock, notify: Callable[[], None]
+    ) -> None:
         """`notify` wakes the calls that wait on this target; called with the lock held, so it must not block."""
         self.name = name
         self._authority = authority
@@ -114,24 +122,27 @@ class Target:
         self.hold = UNCONFIGURED
         self.routes: Routes | None = None
 
-    def take(self, method: str, metadata: Metadata | None, request: object, channel_id: int) -> tuple[CompiledRoute, PooledBackend] | Hold:
-        """Steps 1 to 3: a route and a backend that is connected at this moment, or why there is none."""
+    def take(
+        self, method: str, metadata: Metadata | None, request: object, channel_id: int
+    ) -> tuple[Forward, PooledBackend] | Hold:
+        """Steps 1 to 3: what the route says and a backend that is connected at this moment, or why there is none."""
         routes = self.routes
         if routes is None:
             return self.hold
         route = routes.choose(method, metadata, request)
-        if type(route) is Hold:
+        if isinstance(route, Hold):
             return route
+        forward = cast("Forward", route.forward)  # choose gives no route without
         cluster = route.single or route.cluster(random.random)
         balancer = routes.balancers.get(cluster)
         if balancer is None:
             return Hold(HoldKind.FAILING, routes.broken.get(cluster, f"cluster {cluster} is not configured"))
         for _ in range(_STALE_PICKS):
             backend = routes.pick(balancer, route, metadata, channel_id)
-            if type(backend) is Hold:
+            if isinstance(backend, Hold):
                 return backend
             if backend.connection.ready():
-                return route, backend
+                return forward, backend
             self.refresh()
         return Hold(HoldKind.CONNECTING, f"connections of cluster {cluster} come and go")
 
@@ -170,12 +181,16 @@ class Target:
     def refresh(self) -> bool:
         """Follows the connections; returns whether all of them are up. Wakes waiting calls if a picker changed."""
         with self._lock:
-            if any([balancer.refresh() for balancer in self._balancers.values()]):
+            moved, settled = False, True
+            for balancer in self._balancers.values():
+                moved |= balancer.refresh()
+                settled &= balancer.settled
+            if moved:
                 self.notify()
-            return all(balancer.settled for balancer in self._balancers.values())
+            return settled
 
     def noticed(self, connection: Connection, trailing: Sequence[Any]) -> None:
-        """Reads an answer's trailing metadata: new calls leave a peer that says it is draining (design.md section 5)."""
+        """Reads an answer's trailing metadata: new calls leave a peer that says it is draining."""
         if not connection.draining and any(key == DRAINING for key, _ in trailing):
             connection.draining = True
             self.refresh()

@@ -33,7 +33,7 @@ class SyncLink:
         self.channel = channel
         self._check = channel._channel.check_connectivity_state  # type: ignore[attr-defined] # noqa: SLF001 - see above
 
-    def probe(self, connect: bool) -> Connectivity:
+    def probe(self, *, connect: bool) -> Connectivity:
         """Tells the state now; `connect` wakes an idle channel."""
         return _STATES[self._check(connect)]
 

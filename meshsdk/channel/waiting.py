@@ -1,4 +1,4 @@
-"""How a call of a thread waits for a backend: on the scope's condition, as `wait_for_ready` says, until its deadline."""
+"""How a call of a thread waits for a backend: on the scope's condition, as `wait_for_ready` says, to its deadline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from meshsdk.channel.failure import CODES, CallFailed, words
 from meshsdk.channel.pool import PooledBackend
 from meshsdk.channel.stack import Hold, HoldKind, Target
 from meshsdk.channel.threads import ThreadScope
-from meshsdk.routing.router import CompiledRoute
+from meshsdk.model.resources import Forward
 
 _CLOSED = Hold(HoldKind.CLOSED, "Channel closed!")  # grpcio's words
 
@@ -22,23 +22,23 @@ def failure(scope: ThreadScope, target: Target, hold: Hold) -> CallFailed:
 def wait_for_backend(
     scope: ThreadScope,
     target: Target,
-    take: Callable[[], tuple[CompiledRoute, PooledBackend] | Hold],
+    take: Callable[[], tuple[Forward, PooledBackend] | Hold],
     deadline: float | None,
     abandoned: Callable[[], bool],
     *,
     wait_for_ready: bool | None,
-) -> tuple[CompiledRoute, PooledBackend]:
-    """Blocks until `take` gives a backend. `deadline` is on the monotonic clock; `abandoned`: the channel or call is over.
+) -> tuple[Forward, PooledBackend]:
+    """Blocks until `take` gives a backend. `deadline`: monotonic seconds; `abandoned`: the channel or call is over.
 
     Raises CallFailed where the call may not wait, at its deadline, and when it was abandoned.
     """
     with scope.changed:
         while True:
-            hold = _CLOSED if abandoned() else take()
-            if type(hold) is not Hold:
-                return hold
+            taken = _CLOSED if abandoned() else take()
+            if not isinstance(taken, Hold):
+                return taken
             left = None if deadline is None else deadline - time.monotonic()
-            if not hold.waits(wait_for_ready) or (left is not None and left <= 0):
-                raise failure(scope, target, hold)
+            if not taken.waits(wait_for_ready) or (left is not None and left <= 0):
+                raise failure(scope, target, taken)
             scope.hurry()
             scope.changed.wait(left)

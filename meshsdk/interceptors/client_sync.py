@@ -58,7 +58,7 @@ class Paths:
                 self._told.add(method)
             if not told:
                 _LOG.warning(
-                    "%s: calls of %s take the application's own channel: this grpcio does not show interceptors its serializers; "
+                    "%s: calls of %s take the application's own channel: grpcio hides its serializers here; "
                     "use meshsdk.channel(%r) instead",
                     self.mesh.name, method, self.mesh.name,
                 )  # fmt: skip
@@ -83,7 +83,9 @@ class _Interceptor(
         self._paths = Paths(mesh)
 
     def _route(self, shape: str, continuation: Callable[..., Any], details: Any, argument: Any, future: bool) -> Any:
-        if not self._paths.mesh.configured(FIRST_WAIT if details.timeout is None else min(FIRST_WAIT, details.timeout / 2)):
+        if not self._paths.mesh.configured(
+            FIRST_WAIT if details.timeout is None else min(FIRST_WAIT, details.timeout / 2)
+        ):
             return continuation(details, argument)
         stub = self._paths.stub(shape, details.method, of_sync(continuation))
         if stub is None:

@@ -1,8 +1,8 @@
 """Reads a method's serializers from the continuation that grpc hands to a client interceptor.
 
 An interceptor that sends a call over another channel needs them, and grpc gives them to nobody; they stand in the
-closure (sync) or the partial arguments (asyncio) of the continuation. This is the one place that knows. Called by the
-client interceptors; where grpc's inside looks different, it says so by returning None and the call stays on its channel.
+closure (sync) or the partial arguments (asyncio) of the continuation. This is the one place that knows. Called by
+the client interceptors; where grpc's inside looks different, it returns None and the call stays on its channel.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep, Steps
 
 
 def first(steps: Steps, outcome: Outcome) -> Attempt | Sleep | None:
-    """Tells a fresh policy how the attempt ended that was made without asking it; returns its next step, None at the end."""
+    """Tells a fresh policy how the attempt made without it ended; returns its next step, None at the end."""
     next(steps)
     return advance(steps, outcome)
 

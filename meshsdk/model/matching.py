@@ -62,8 +62,8 @@ class FieldMatch:
     """Tests one field of the decoded request, named by its path of proto field names (`("user", "tier")`).
 
     An unset field with presence, and any field of a stream's request before its first message, does not match.
-    Numbers, booleans and enum names are compared in their proto3 JSON text form. On the wire: RouteMatch.dynamic_metadata
-    under `envoy.filters.http.grpc_field_extraction`.
+    Numbers, booleans and enum names are compared in their proto3 JSON text form. On the wire:
+    RouteMatch.dynamic_metadata under `envoy.filters.http.grpc_field_extraction`.
     """
 
     path: tuple[str, ...]

@@ -49,7 +49,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class NoForward:
-    """A route that may not be used by a client: the call fails UNAVAILABLE (A28: `non_forwarding_action` and unknown)."""
+    """A route that a client may not use: the call fails UNAVAILABLE (A28: `non_forwarding_action` and unknown)."""
 
     reason: str
 
@@ -145,7 +145,7 @@ class Locality:
 
 @dataclass(frozen=True, slots=True)
 class LocalityEndpoints:
-    """The endpoints of one locality in one priority (0 is tried first). `weight` >= 1; localities without are not kept."""
+    """The endpoints of one locality in one priority (0 is tried first). `weight` >= 1; without one it is not kept."""
 
     locality: Locality
     priority: int

@@ -30,7 +30,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedCluster:
-    """A cluster that routes name, with its leaves. The aggregate's own `cluster.lb` decides among the leaves' endpoints."""
+    """A cluster that routes name, with its leaves. An aggregate's own `cluster.lb` rules all their endpoints."""
 
     cluster: Cluster
     leaves: tuple[Leaf, ...]
@@ -57,7 +57,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Unresolvable:
-    """The target cannot be used: calls fail UNAVAILABLE with `problem`, which names the resource and the server asked."""
+    """The target cannot be used: calls fail UNAVAILABLE with `problem`, naming the resource and the server asked."""
 
     target: str
     problem: str
@@ -67,7 +67,8 @@ class Unresolvable:
 class Resolution:
     """Outcome of one `resolve`: what can be published, and every key that the target needs (subscriptions follow it).
 
-    `snapshot` is None while something in `missing` has neither arrived nor been declared missing: keep what is in force.
+    `snapshot` is None while something in `missing` has neither arrived nor been declared missing: keep what is in
+    force.
     """
 
     snapshot: Snapshot | Unresolvable | None

@@ -41,4 +41,4 @@ def _retriable(retry: RetryPolicy, outcome: Outcome) -> bool:
 
 def _backoff(retry: RetryPolicy, nth: int, share: float) -> float:
     """A44: uniform over [0, min(base * 2**(n-1), max)); the exponent is bounded to keep the power finite."""
-    return share * min(retry.base_interval * 2 ** min(nth - 1, 30), retry.max_interval)
+    return share * min(retry.base_interval * 2.0 ** min(nth - 1, 30), retry.max_interval)

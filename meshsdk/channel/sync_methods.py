@@ -1,0 +1,195 @@
+"""The methods of a synchronous channel: grpc's four multi-callables over the connections of a target.
+
+Made by `sync.MeshChannel`. A blocking unary call runs here from end to end; every other call is a `MeshCall`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from meshsdk.channel.attempt import CallOptions, shorter
+from meshsdk.channel.blocking import BlockingCall
+from meshsdk.channel.mesh_call import MeshCall
+from meshsdk.channel.pool import Connection
+from meshsdk.channel.replay import Replay
+from meshsdk.channel.stack import Hold, Metadata
+
+if TYPE_CHECKING:
+    from meshsdk.channel.sync import MeshChannel
+
+
+class MultiCallable:
+    """A method of the channel: one stub per connection, made when a call first takes it.
+
+    Thread rules: `_stubs` is read by any thread and written under `_lock`.
+    """
+
+    def __init__(self, channel: MeshChannel, shape: str, method: str, serializer: Any, deserializer: Any) -> None:
+        """`shape` names the method of grpc.Channel that makes the stubs."""
+        self.channel = channel
+        self.method = method
+        self._shape = shape
+        self._serializer = serializer
+        self._deserializer = deserializer
+        self._lock = threading.Lock()
+        self._stubs: dict[Connection, Any] = {}
+
+    def stub(self, connection: Connection) -> Any:
+        """Returns the grpc multi-callable of the connection."""
+        stub = self._stubs.get(connection)
+        if stub is not None:
+            return stub
+        make = getattr(connection.link.channel, self._shape)
+        with self._lock:
+            stub = make(self.method, self._serializer, self._deserializer, _registered_method=True)
+            live = {known: made for known, made in self._stubs.items() if known.users}
+            live[connection] = stub
+            self._stubs = live
+        return stub
+
+
+class UnaryUnary(MultiCallable, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # subscriptable in stubs only
+    """Step 4 for blocking unary calls, as directly as can be: one attempt, and the slow path only if it fails."""
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """See `grpc.UnaryUnaryMultiCallable.__call__`."""
+        return self.with_call(request, timeout, metadata, credentials, wait_for_ready, compression)[0]
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> tuple[Any, grpc.Call]:
+        """See `grpc.UnaryUnaryMultiCallable.with_call`."""
+        channel = self.channel
+        if compression is None:
+            compression = channel.compression
+        target = channel.target or channel.open()
+        taken = target.take(self.method, metadata, request, channel.id)
+        if isinstance(taken, Hold):
+            options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+            return BlockingCall(self, target, request, options).run()
+        forward, backend = taken
+        connection = backend.connection
+        limit = timeout if forward.max_duration is None else shorter(timeout, forward)
+        began = 0.0 if limit is None else time.monotonic()
+        stub = self._stubs.get(connection) or self.stub(connection)
+        connection.begin(None)
+        try:
+            answer: tuple[Any, grpc.Call] = stub.with_call(request, limit, metadata, credentials, None, compression)
+        except grpc.RpcError as error:
+            failed = error
+        else:
+            if trailing := answer[1].trailing_metadata():
+                target.noticed(connection, trailing)
+            return answer
+        finally:
+            connection.end()
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        call = BlockingCall(self, target, request, options, began)
+        return call.resume(forward, connection, failed)
+
+    def future(  # type: ignore[override]  # the stubs name private classes of grpc
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> MeshCall:
+        """See `grpc.UnaryUnaryMultiCallable.future`."""
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        return MeshCall(self, request, options, future=True)
+
+
+class UnaryStream(MultiCallable, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]  # subscriptable in stubs only
+    """Server streaming."""
+
+    def __call__(  # type: ignore[override]  # the stubs name private classes of grpc
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> MeshCall:
+        """See `grpc.UnaryStreamMultiCallable.__call__`."""
+        return MeshCall(self, request, CallOptions(timeout, metadata, credentials, wait_for_ready, compression))
+
+
+class StreamUnary(MultiCallable, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]  # subscriptable in stubs only
+    """Client streaming."""
+
+    def __call__(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """See `grpc.StreamUnaryMultiCallable.__call__`."""
+        return self.future(request_iterator, timeout, metadata, credentials, wait_for_ready, compression).answer()
+
+    def with_call(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> tuple[Any, grpc.Call]:
+        """See `grpc.StreamUnaryMultiCallable.with_call`."""
+        call = self.future(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)
+        return call.answer(), call
+
+    def future(  # type: ignore[override]  # the stubs name private classes of grpc
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> MeshCall:
+        """See `grpc.StreamUnaryMultiCallable.future`."""
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        return MeshCall(self, None, options, requests=Replay(request_iterator), future=True)
+
+
+class StreamStream(MultiCallable, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]  # subscriptable in stubs only
+    """Bidirectional streaming."""
+
+    def __call__(  # type: ignore[override]  # the stubs name private classes of grpc
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> MeshCall:
+        """See `grpc.StreamStreamMultiCallable.__call__`."""
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        return MeshCall(self, None, options, requests=Replay(request_iterator))
