@@ -1,0 +1,59 @@
+"""What stands in for a picker while nothing is connected, with the reason in words for the error of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meshsdk.lb.backend import Backend, Connectivity
+from meshsdk.lb.selection import Selection
+from meshsdk.lb.survey import Survey
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing is connected yet, but attempts are under way or due: calls wait, at most until their deadline."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """Nothing can be used: calls fail UNAVAILABLE with `reason`, unless they wait for ready."""
+
+    reason: str
+
+
+def outage(selection: Selection, seen: Survey, backends: Mapping[str, Backend]) -> Waiting | Failing:
+    """Tells why `selection` has no picker, and whether that may change by itself soon."""
+    name = f"cluster {selection.cluster!r}"
+    localities = [view for group in seen.groups for view in group.localities]
+    pending = sum(view.pending for view in localities)
+    failed = sum(view.failed for view in localities)
+    if pending:
+        others = f"; {failed} failed to connect{_last_problem(selection, backends)}" if failed else ""
+        return Waiting(f"{name}: connecting to {pending} endpoint{'s' * (pending > 1)}{others}")
+    if failed:
+        count = f"{failed} of {failed} endpoints" if failed > 1 else "its only endpoint"
+        return Failing(f"{name}: {count} failed to connect{_last_problem(selection, backends)}")
+    return Failing(f"{name} {_why_none(selection)}")
+
+
+def _why_none(selection: Selection) -> str:
+    tallies = [members.tally for group in selection.groups for members in group.localities]
+    kinds = {
+        "unhealthy": sum(tally.unhealthy for tally in tallies),
+        "draining": sum(tally.draining for tally in tallies),
+    }
+    if not any(kinds.values()):
+        return "; ".join(("has no endpoints", *selection.problems))
+    words = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+    return "; ".join((f"has no usable endpoint: {words}", *selection.problems))
+
+
+def _last_problem(selection: Selection, backends: Mapping[str, Backend]) -> str:
+    for address in selection.endpoints:
+        backend = backends.get(address)
+        if backend is not None and backend.state is Connectivity.FAILED and backend.problem:
+            return f" ({address}: {backend.problem})"
+    return ""
