@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
-from meshsdk.facade import default_mesh
+from meshsdk.engine import Bootstrap
+from meshsdk.facade import default_mesh, loaded
 
 if TYPE_CHECKING:
     from meshsdk.lifecycle.serve_aio import AioService
@@ -39,8 +40,33 @@ def server_interceptors() -> list[grpc.aio.ServerInterceptor]:
     return server_aio.server_interceptors()
 
 
-def serve(server: grpc.aio.Server, **options: Any) -> AioService:
-    """Registers and runs a server; see `meshsdk.lifecycle.serve_aio.serve` for `options`."""
+def serve(  # noqa: PLR0913 - the public entry: everything but the server is given by name
+    server: grpc.aio.Server,
+    *,
+    app: str,
+    address: str,
+    metadata: Mapping[str, str] | None = None,
+    unit: str = "",
+    zone: str = "",
+    weight: int = 1,
+    bootstrap: Bootstrap = None,
+    **options: Any,
+) -> AioService:
+    """Registers and runs a server inside `async with`; see `meshsdk.lifecycle.serve_aio.serve` for further `options`.
+
+    `address`: `host:port` as peers dial it. `metadata`: labels of the instance. `bootstrap`: as for `Mesh`.
+    Raises ConfigurationError and BootstrapError before anything is started.
+    """
     from meshsdk.lifecycle import serve_aio  # noqa: PLC0415 - a client does not pay for the server side
 
-    return serve_aio.serve(server, **options)
+    return serve_aio.serve(
+        server,
+        app=app,
+        address=address,
+        metadata=metadata,
+        unit=unit,
+        zone=zone,
+        weight=weight,
+        bootstrap=loaded(bootstrap),
+        **options,
+    )

@@ -6,8 +6,9 @@ Imported by `meshsdk` and `meshsdk.aio`; everything heavy is loaded by the funct
 from __future__ import annotations
 
 import atexit
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -18,6 +19,7 @@ from meshsdk import engine
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from meshsdk.bootstrap import Bootstrap as LoadedBootstrap
     from meshsdk.lifecycle.serve_sync import Service
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
@@ -131,8 +133,40 @@ def rpc(
     return decorate(idempotent=idempotent, timeout=timeout, retry=retry, limit=limit)
 
 
-def serve(server: grpc.Server, **options: Any) -> Service:
-    """Registers and runs a server; see `meshsdk.lifecycle.serve_sync.serve` for `options`."""
+def serve(  # noqa: PLR0913 - the public entry: everything but the server is given by name
+    server: grpc.Server,
+    *,
+    app: str,
+    address: str,
+    metadata: Mapping[str, str] | None = None,
+    unit: str = "",
+    zone: str = "",
+    weight: int = 1,
+    bootstrap: engine.Bootstrap = None,
+    **options: Any,
+) -> Service:
+    """Registers and runs a server, drains it on SIGTERM; see `meshsdk.lifecycle.serve_sync.serve` for further `options`.
+
+    `address`: `host:port` as peers dial it. `metadata`: labels of the instance. `bootstrap`: as for `Mesh`.
+    Raises ConfigurationError and BootstrapError before anything is started.
+    """
     from meshsdk.lifecycle import serve_sync  # noqa: PLC0415 - a client does not pay for the server side
 
-    return serve_sync.serve(server, **options)
+    return serve_sync.serve(
+        server,
+        app=app,
+        address=address,
+        metadata=metadata,
+        unit=unit,
+        zone=zone,
+        weight=weight,
+        bootstrap=loaded(bootstrap),
+        **options,
+    )
+
+
+def loaded(bootstrap: engine.Bootstrap) -> LoadedBootstrap | None:
+    """Reads a bootstrap that was given; None stays None: the lifecycle reads the environment then."""
+    from meshsdk.bootstrap import load_bootstrap  # noqa: PLC0415 - a client does not pay for the server side
+
+    return None if bootstrap is None else load_bootstrap(bootstrap, os.environ)

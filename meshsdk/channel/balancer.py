@@ -57,10 +57,14 @@ class ClusterBalancer:
         """Takes a version of the cluster: connects to what came, lets go of what left, keeps the rest."""
         if self._selection is not None and cluster is self._cluster:
             return
+        before = self._selection
         self._cluster = cluster
         self.hashes = isinstance(cluster.cluster.lb.policy, RingHash | Maglev)
-        self._selection = select(cluster, self._around.local, self._around.seed, self._selection)
+        self._selection = select(cluster, self._around.local, self._around.seed, before)
         chosen = self._selection.endpoints
+        known = before is not None and before.groups is self._selection.groups
+        if known and before.lb == self._selection.lb and before.problems == self._selection.problems:
+            return  # what changed is outside of this client's subset
         for address in [address for address in self._backends if address not in chosen]:
             self._around.pool.release(self._backends.pop(address).connection, self._around.monotonic())
         for address, backend in self._backends.items():
@@ -78,10 +82,7 @@ class ClusterBalancer:
         )
         for address, state in states.items():
             backend = self._backends[address]
-            seen = Connectivity.IDLE if fresh and backend.connection.draining else state
-            if backend.state is not seen:
-                backend.state = seen
-                moved = True
+            moved |= backend.follow(Connectivity.IDLE if fresh and backend.connection.draining else state)
         expires = getattr(self.picker, "expires", None)
         if moved or (expires is not None and expires <= self._around.clock()):
             self._rebuild()
@@ -106,6 +107,6 @@ class ClusterBalancer:
             if address not in self._backends:
                 connection = self._around.pool.acquire(address, self._authority)
                 backend = PooledBackend(self._selection.endpoints[address], connection)
-                backend.state = connection.probe()
+                backend.follow(connection.probe())
                 self._backends[address] = backend
         self.picker = build(self._selection, self._backends, self._around.clock(), random.random)

@@ -82,6 +82,13 @@ class PooledBackend(Backend):
         super().__init__(endpoint, connection.calls)
         self.connection = connection
 
+    def follow(self, state: Connectivity) -> bool:
+        """Takes the connection's state; returns whether the backend's changed. FAILED lasts until READY (gRFC A62)."""
+        if self.state is state or (self.state is Connectivity.FAILED and state is not Connectivity.READY):
+            return False
+        self.state = state
+        return True
+
 
 class Pool:
     """Connections by (address, authority). Owned by one scope and guarded by its lock."""

@@ -43,11 +43,18 @@ class SyncLink:
 
 
 def endpoint_options(authority: str, options: Options) -> list[tuple[str, Any]]:
-    """Channel arguments of a connection: the target's own :authority (as native xDS), no service config from DNS."""
+    """Channel arguments of a connection: the target's own :authority (as native xDS), no service config from DNS.
+
+    Connections are made ahead of need and retried in the background, so a black-holed address is given up sooner, and
+    one that comes back is found sooner, than by core's defaults (20 s, 1 s, 120 s). `options` override them.
+    """
     return [
         ("grpc.default_authority", authority),
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.enable_http_proxy", 0),
+        ("grpc.min_reconnect_backoff_ms", 5_000),  # which is also how long core waits for a connection to come up
+        ("grpc.initial_reconnect_backoff_ms", 250),
+        ("grpc.max_reconnect_backoff_ms", 30_000),
         *options,
     ]
 
