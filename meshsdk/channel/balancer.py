@@ -62,8 +62,7 @@ class ClusterBalancer:
         self.hashes = isinstance(cluster.cluster.lb.policy, RingHash | Maglev)
         self._selection = select(cluster, self._around.local, self._around.seed, before)
         chosen = self._selection.endpoints
-        known = before is not None and before.groups is self._selection.groups
-        if known and before.lb == self._selection.lb and before.problems == self._selection.problems:
+        if before is not None and _same_choice(before, self._selection):
             return  # what changed is outside of this client's subset
         for address in [address for address in self._backends if address not in chosen]:
             self._around.pool.release(self._backends.pop(address).connection, self._around.monotonic())
@@ -110,3 +109,7 @@ class ClusterBalancer:
                 backend.follow(connection.probe())
                 self._backends[address] = backend
         self.picker = build(self._selection, self._backends, self._around.clock(), random.random)
+
+
+def _same_choice(before: Selection, after: Selection) -> bool:
+    return before.groups is after.groups and before.lb == after.lb and before.problems == after.problems
