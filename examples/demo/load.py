@@ -1,6 +1,6 @@
 """Steady load as a process: `load.py CALLERS CALLS_PER_SECOND`. Every fourth call is of a gold user.
 
-Prints one JSON line a tenth of a second: answers by version and tier, and failures in words. Ends when its stdin closes.
+Prints one JSON line a tenth of a second: answers by version and tier, and failures in words. Ends with its stdin.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from meshsdk.channel.pool import Pool, PooledBackend
 from meshsdk.lb.backend import Connectivity
@@ -36,11 +37,11 @@ class Surroundings:
 class ClusterBalancer:
     """One cluster of one target.
 
-    Thread rules: `picker` is published by one assignment and read by any thread; the rest is guarded by the scope's
-    lock.
+    Thread rules: `picker` and `pick` are published by one assignment each and read by any thread; the rest is guarded
+    by the scope's lock. `pick` is the picker's own function where a call needs to ask nothing else, else None.
     """
 
-    __slots__ = ("_around", "_authority", "_backends", "_cluster", "_selection", "hashes", "picker")
+    __slots__ = ("_around", "_authority", "_backends", "_cluster", "_selection", "hashes", "pick", "picker")
 
     def __init__(self, cluster: ResolvedCluster, authority: str, around: Surroundings) -> None:
         """Selects and starts to connect at once; `authority` is the :authority of its connections."""
@@ -50,6 +51,7 @@ class ClusterBalancer:
         self._selection: Selection | None = None
         self._cluster = cluster
         self.hashes = False
+        self.pick: Callable[[int | None], PooledBackend] | None = None
         self.picker: Picker | Waiting | Failing = Waiting(f"cluster {cluster.cluster.name} is not connected yet")
         self.update(cluster)
 
@@ -108,7 +110,10 @@ class ClusterBalancer:
                 backend = PooledBackend(self._selection.endpoints[address], connection)
                 backend.follow(connection.probe())
                 self._backends[address] = backend
-        self.picker = build(self._selection, self._backends, self._around.clock(), random.random)
+        self.picker = picker = build(self._selection, self._backends, self._around.clock(), random.random)
+        self.pick = None
+        if isinstance(picker, Picker) and not picker.has_drops and not self.hashes:
+            self.pick = cast("Callable[[int | None], PooledBackend]", picker.pick)
 
 
 def _same_choice(before: Selection, after: Selection) -> bool:

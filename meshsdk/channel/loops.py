@@ -38,10 +38,12 @@ class AioLink:
         self.channel = channel
         self._loop = loop
         self._on_close = on_close
+        get_state, ready = channel.get_state, grpc.ChannelConnectivity.READY
+        self.ready: Callable[[], bool] = lambda: get_state() is ready
 
-    def probe(self, *, connect: bool) -> Connectivity:
-        """Tells the state now; `connect` wakes an idle channel."""
-        return _STATES[self.channel.get_state(connect)]
+    def probe(self) -> Connectivity:
+        """Tells the state now; wakes an idle channel."""
+        return _STATES[self.channel.get_state(try_to_connect=True)]
 
     def close(self) -> None:
         """Closes the channel, in a task of the loop: grpc.aio has no other way."""

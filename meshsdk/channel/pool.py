@@ -27,8 +27,12 @@ class Link(Protocol):
     def channel(self) -> Any:
         """The channel that calls are made on."""
 
-    def probe(self, *, connect: bool) -> Connectivity:
-        """Tells the state now without blocking; `connect` makes an idle channel start to connect."""
+    @property
+    def ready(self) -> Callable[[], bool]:
+        """Tells whether a call sent now goes out at once; asked by every call."""
+
+    def probe(self) -> Connectivity:
+        """Tells the state now without blocking, and makes an idle channel start to connect."""
 
     def close(self) -> None:
         """Closes the channel; calls still running on it are cancelled."""
@@ -45,7 +49,19 @@ class Connection:
     and `idle_since` (monotonic seconds, once it has left the pool) are guarded by the pool's owner.
     """
 
-    __slots__ = ("address", "authority", "begin", "calls", "draining", "end", "idle_since", "link", "users", "where")
+    __slots__ = (
+        "address",
+        "authority",
+        "begin",
+        "calls",
+        "draining",
+        "end",
+        "idle_since",
+        "link",
+        "ready",
+        "users",
+        "where",
+    )
 
     def __init__(self, address: str, authority: str, link: Link) -> None:
         """Takes a link that has just been made; `users` counts the balancers that hold it."""
@@ -53,6 +69,7 @@ class Connection:
         self.where = endpoint_target(address)
         self.authority = authority
         self.link = link
+        self.ready = link.ready
         self.calls: list[None] = []
         self.begin: Callable[[None], None] = self.calls.append
         self.end: Callable[[], None] = self.calls.pop
@@ -60,13 +77,9 @@ class Connection:
         self.users = 0
         self.idle_since = 0.0
 
-    def ready(self) -> bool:
-        """Tells whether a call sent now goes out at once."""
-        return self.link.probe(connect=False) is Connectivity.READY
-
     def probe(self) -> Connectivity:
         """Tells the state and keeps the connection up; a peer that announced its end counts anew once it reconnects."""
-        state = self.link.probe(connect=True)
+        state = self.link.probe()
         if self.draining and state is not Connectivity.READY:
             self.draining = False
         return state

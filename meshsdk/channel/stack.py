@@ -1,8 +1,8 @@
 """The request path of a call, in order. This is the page to read.
 
 1. `Target.routes`: one read of what is in force for the target (None: no configuration yet).
-2. `Routes.choose`: the method's compiled plan gives the route, the route its cluster.
-3. `ClusterBalancer.picker.pick`: the cluster's picker gives a connected backend.
+2. `Routes.lanes`, or `Routes.choose`: the method's compiled plan gives the route, the route its cluster.
+3. `ClusterBalancer.pick`: the cluster's picker gives a connected backend.
 4. The façade (`sync`, `aio`) makes the attempt on the backend's connection, within the shorter of the caller's timeout
    and the route's (gRFC A31).
 5. If the attempt failed, `interceptors.policies.recover` says what follows: another endpoint, a retry, or the error.
@@ -13,9 +13,10 @@ A call that cannot pass a step gets a `Hold`: it waits for the target's next cha
 from __future__ import annotations
 
 import enum
+import logging
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -59,45 +60,68 @@ UNCONFIGURED = Hold(HoldKind.UNCONFIGURED, "")
 
 DRAINING = "meshsdk-draining"  # trailing metadata of a server that is about to go
 
+_LOG = logging.getLogger(__name__)
+_MAX_LANES = 10_000  # methods remembered: a program that makes up method names must not fill the memory
 _STALE_PICKS = 8  # picks that may find their connection gone before the call waits for the monitor instead
 
 
-class Routes:
-    """What calls of one target read: routes and balancers of one snapshot. Read-only after init."""
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Where a call goes once its route and cluster are known."""
 
-    __slots__ = ("balancers", "broken", "table")
+    route: CompiledRoute
+    forward: Forward
+    balancer: ClusterBalancer
+
+
+class Routes:
+    """What calls of one target read: routes and balancers of one snapshot. Read-only after init, save two caches.
+
+    Thread rules: any thread adds to `lanes` (methods whose calls all take one lane) and `_told`; two that race add
+    equal entries, to no harm.
+    """
+
+    __slots__ = ("_balancers", "_broken", "_table", "_told", "lanes")
 
     def __init__(self, snapshot: Snapshot, balancers: Mapping[str, ClusterBalancer]) -> None:
         """`balancers` has every cluster of the snapshot that is not broken."""
-        self.table = RouteTable(snapshot.virtual_host)
-        self.balancers = balancers
-        self.broken = {
+        self.lanes: dict[str, Lane] = {}
+        self._table = RouteTable(snapshot.virtual_host)
+        self._balancers = balancers
+        self._broken = {
             name: entry.problem for name, entry in snapshot.clusters.items() if isinstance(entry, BrokenCluster)
         }
+        self._told: set[str] = set()
 
-    def choose(self, method: str, metadata: Metadata | None, request: object) -> CompiledRoute | Hold:
-        """Step 2: the route of a call. A28: a call that no route matches fails UNAVAILABLE."""
-        plan = self.table.plan(method)
-        route = plan.unconditional
+    @property
+    def balancers(self) -> Iterable[ClusterBalancer]:
+        """The balancers of all clusters that can be used."""
+        return self._balancers.values()
+
+    def choose(self, method: str, metadata: Metadata | None, request: object) -> Lane | Hold:
+        """Step 2: the route of a call and its cluster. A28: a call that no route matches fails UNAVAILABLE."""
+        plan = self._table.plan(method)
+        route = plan.unconditional or plan.select(metadata, request, random.random)
+        if plan.problems:
+            self._tell(plan.problems)
         if route is None:
-            route = plan.select(metadata, request, random.random)
-            if route is None:
-                return Hold(HoldKind.REFUSED, f"no route matches {method}")
+            return Hold(HoldKind.REFUSED, f"no route matches {method}")
         if route.forward is None:
             return Hold(HoldKind.REFUSED, route.problem)
-        return route
+        cluster = route.single or route.cluster(random.random)
+        balancer = self._balancers.get(cluster)
+        if balancer is None:
+            return Hold(HoldKind.FAILING, self._broken.get(cluster, f"cluster {cluster} is not configured"))
+        lane = Lane(route, route.forward, balancer)
+        if plan.unconditional is route and route.single is not None and len(self.lanes) < _MAX_LANES:
+            self.lanes[method] = lane
+        return lane
 
-    def pick(
-        self, balancer: ClusterBalancer, route: CompiledRoute, metadata: Metadata | None, channel_id: int
-    ) -> PooledBackend | Hold:
-        """Step 3: a connected backend of the cluster."""
-        picker = balancer.picker
-        if not isinstance(picker, Picker):
-            return Hold(HoldKind.FAILING if isinstance(picker, Failing) else HoldKind.CONNECTING, picker.reason)
-        if picker.has_drops and (category := picker.dropped(random.random)) is not None:
-            return Hold(HoldKind.REFUSED, f"dropped by the policy of the cluster's endpoints: {category}")
-        key = route.hash(metadata, channel_id) if balancer.hashes else None
-        return cast("PooledBackend", picker.pick(key))
+    def _tell(self, problems: Iterable[str]) -> None:
+        for problem in problems:
+            if problem not in self._told:
+                self._told.add(problem)
+                _LOG.warning("%s", problem)
 
 
 class Target:
@@ -129,22 +153,32 @@ class Target:
         routes = self.routes
         if routes is None:
             return self.hold
-        route = routes.choose(method, metadata, request)
-        if isinstance(route, Hold):
-            return route
-        forward = cast("Forward", route.forward)  # choose gives no route without
-        cluster = route.single or route.cluster(random.random)
-        balancer = routes.balancers.get(cluster)
-        if balancer is None:
-            return Hold(HoldKind.FAILING, routes.broken.get(cluster, f"cluster {cluster} is not configured"))
-        for _ in range(_STALE_PICKS):
-            backend = routes.pick(balancer, route, metadata, channel_id)
-            if isinstance(backend, Hold):
-                return backend
+        lane = routes.lanes.get(method) or routes.choose(method, metadata, request)
+        if isinstance(lane, Hold):
+            return lane
+        pick = lane.balancer.pick
+        if pick is not None:
+            backend = pick(None)
             if backend.connection.ready():
-                return forward, backend
+                return lane.forward, backend
+        return self._take_slowly(lane, metadata, channel_id)
+
+    def _take_slowly(
+        self, lane: Lane, metadata: Metadata | None, channel_id: int
+    ) -> tuple[Forward, PooledBackend] | Hold:
+        """Step 3 where the picker asks for more than a pick, or its connection has just gone."""
+        for _ in range(_STALE_PICKS):
+            picker = lane.balancer.picker
+            if not isinstance(picker, Picker):
+                return Hold(HoldKind.FAILING if isinstance(picker, Failing) else HoldKind.CONNECTING, picker.reason)
+            if picker.has_drops and (category := picker.dropped(random.random)) is not None:
+                return Hold(HoldKind.REFUSED, f"dropped by the policy of the cluster's endpoints: {category}")
+            key = lane.route.hash(metadata, channel_id) if lane.balancer.hashes else None
+            backend = cast("PooledBackend", picker.pick(key))
+            if backend.connection.ready():
+                return lane.forward, backend
             self.refresh()
-        return Hold(HoldKind.CONNECTING, f"connections of cluster {cluster} come and go")
+        return Hold(HoldKind.CONNECTING, "connections come and go")
 
     def adopt(self, resolution: Snapshot | Unresolvable) -> None:
         """Publishes a new configuration. Balancers of clusters that stay are kept, with their connections."""
@@ -200,7 +234,7 @@ class Target:
         routes = self.routes
         if routes is None:
             return Connectivity.CONNECTING if self.hold.kind is HoldKind.UNCONFIGURED else Connectivity.FAILED
-        pickers = [balancer.picker for balancer in routes.balancers.values()]
+        pickers = [balancer.picker for balancer in routes.balancers]
         if any(isinstance(picker, Picker) for picker in pickers):
             return Connectivity.READY
         if any(not isinstance(picker, Failing) for picker in pickers):

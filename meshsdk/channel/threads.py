@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -18,6 +18,7 @@ from meshsdk.model.snapshot import Snapshot, Unresolvable
 Options = Sequence[tuple[str, Any]]
 
 # grpc_connectivity_state of core: IDLE 0, CONNECTING 1, READY 2, TRANSIENT_FAILURE 3, SHUTDOWN 4.
+_READY = 2
 _STATES = (Connectivity.IDLE, Connectivity.CONNECTING, Connectivity.READY, Connectivity.FAILED, Connectivity.FAILED)
 
 
@@ -31,11 +32,12 @@ class SyncLink:
     def __init__(self, channel: grpc.Channel) -> None:
         """Takes ownership of the channel."""
         self.channel = channel
-        self._check = channel._channel.check_connectivity_state  # type: ignore[attr-defined] # noqa: SLF001 - see above
+        self._check = check = channel._channel.check_connectivity_state  # type: ignore[attr-defined] # noqa: SLF001
+        self.ready: Callable[[], bool] = lambda: bool(check(False) == _READY)  # noqa: FBT003 - grpc's try_to_connect
 
-    def probe(self, *, connect: bool) -> Connectivity:
-        """Tells the state now; `connect` wakes an idle channel."""
-        return _STATES[self._check(connect)]
+    def probe(self) -> Connectivity:
+        """Tells the state now; wakes an idle channel."""
+        return _STATES[self._check(True)]  # noqa: FBT003 - grpc's try_to_connect
 
     def close(self) -> None:
         """Closes the channel."""
