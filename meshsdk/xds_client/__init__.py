@@ -1,0 +1,1 @@
+"""The xDS client: one stream per list of servers, resources decoded to `meshsdk.model`, targets resolved from them."""

@@ -1,0 +1,192 @@
+"""XdsClient: the thread-safe face of the xDS client, one for each mesh.
+
+Channels watch targets on it. It starts its driver thread at the first watch, shares one stream per list of servers
+among all targets, and starts anew in a forked child. It decides nothing about the protocol.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshsdk.bootstrap import Bootstrap, ServerConfig, Transport
+from meshsdk.errors import LifecycleError
+from meshsdk.model.resources import Kind
+from meshsdk.model.snapshot import Snapshot, Unresolvable
+from meshsdk.xds_client.codec import decode
+from meshsdk.xds_client.driver import Driver, Stream, Subscriber
+from meshsdk.xds_client.intake import Decode
+from meshsdk.xds_client.last_good import LastGoodFiles
+from meshsdk.xds_client.machine import nothing_saved
+from meshsdk.xds_client.names import Target, parse_target
+from meshsdk.xds_client.resolve import resolve
+from meshsdk.xds_client.session import Resolve, Session
+from meshsdk.xds_client.store import Entry, EntryStatus
+from meshsdk.xds_client.stream import AdsStream, StreamEvent
+from meshsdk.xds_client.timing import Timing
+from meshsdk.xds_client.wire import node_message
+
+OnResolution = Callable[[Snapshot | Unresolvable], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One resource as `meshsdk doctor` and CSDS show it. `ignored`: field paths accepted and without effect here."""
+
+    kind: Kind
+    name: str
+    status: EntryStatus
+    version: str
+    problem: str
+    server: str
+    ignored: tuple[str, ...]
+
+
+class Watch:
+    """A target being watched; made by `XdsClient.watch`."""
+
+    def __init__(self, client: XdsClient, number: int, target: Target, on_resolution: OnResolution) -> None:
+        self._client = client
+        self._number = number
+        self._target = target
+        self._on_resolution = on_resolution
+        self._cancelled = False  # set once by any thread, read by the driver
+
+    def cancel(self) -> None:
+        """Ends the watch; no callback begins after this returns, except one that is beginning. May be repeated."""
+        if not self._cancelled:
+            self._cancelled = True
+            self._client._forget(self._number)  # noqa: SLF001 - two halves of one thing
+
+    def _subscriber(self) -> Subscriber:
+        return Subscriber(self._number, self._target, self._on_resolution, lambda: not self._cancelled)
+
+
+class XdsClient:
+    """Watches targets through the control plane that `bootstrap` names.
+
+    `timing`, `decode` and `resolve` are for tests. `_lock` guards `_driver`, `_watches` and `_closed`.
+    """
+
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        *,
+        timing: Timing | None = None,
+        decode: Decode = decode,
+        resolve: Resolve = resolve,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._timing = timing or Timing()
+        self._decode = decode
+        self._resolve = resolve
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._watches: dict[int, Watch] = {}
+        self._running: _Running | None = None
+        self._closed = False
+        self._inherited: list[Stream] = []  # a parent's streams in a forked child: see `after_fork_in_child`
+
+    def watch(self, target: str, on_resolution: OnResolution) -> Watch:
+        """Watches `xds:///name` or `xds://authority/name`.
+
+        `on_resolution` is called on the driver thread: first when the configuration is complete, or known to be out of
+        reach, then on each change. It must not block. Raises ConfigurationError for a target that cannot be, and
+        LifecycleError after `close`.
+        """
+        watch = Watch(self, next(self._numbers), parse_target(target, self._bootstrap), on_resolution)
+        with self._lock:
+            if self._closed:
+                raise LifecycleError(f"cannot watch {target}: this mesh is closed")
+            self._watches[watch._number] = watch  # noqa: SLF001 - two halves of one thing
+            self._start().driver.subscribe(watch._subscriber())  # noqa: SLF001
+        return watch
+
+    def progress(self, target: str) -> str:
+        """Says what a target is waiting for, from which server, and the last error; for messages to users."""
+        running = self._running
+        if running is None:
+            return f"{target} is not being watched"
+        return running.session.progress(target)
+
+    def ledger(self) -> tuple[LedgerRow, ...]:
+        """Returns every resource asked for and what became of it, by kind and name."""
+        running = self._running
+        if running is None:
+            return ()
+        rows = [_row(entry) for entry in running.session.store.entries()]
+        return tuple(sorted(rows, key=lambda row: (row.kind.value, row.name)))
+
+    def close(self) -> None:
+        """Ends all watches, streams and threads; may be repeated, from any thread."""
+        with self._lock:
+            self._closed = True
+            running, self._running = self._running, None
+            self._watches.clear()
+        if running is not None:
+            running.driver.stop()
+
+    def after_fork_in_child(self) -> None:
+        """Starts anew with the same watches: of the parent only its memory is here, not its threads.
+
+        The parent's streams are kept and not touched: freeing a gRPC object waits for threads that do not exist.
+        """
+        self._lock = threading.Lock()  # the parent's may have been held by another thread at the fork
+        if self._running is not None:
+            self._inherited.extend(self._running.driver.streams())
+            self._running = None
+        with self._lock:
+            for watch in list(self._watches.values()):
+                self._start().driver.subscribe(watch._subscriber())  # noqa: SLF001 - two halves of one thing
+
+    def _forget(self, number: int) -> None:
+        with self._lock:
+            if self._watches.pop(number, None) is not None and self._running is not None:
+                self._running.driver.unsubscribe(number)
+
+    def _start(self) -> _Running:
+        """Starts the driver if it is not running. Called with the lock held."""
+        if self._running is None:
+            self._running = self._assemble()
+            self._running.driver.start()
+        return self._running
+
+    def _assemble(self) -> _Running:
+        bootstrap = self._bootstrap
+        files = LastGoodFiles(bootstrap.mesh.cache_dir, bootstrap) if bootstrap.mesh.cache_dir else None
+        session = Session(
+            bootstrap,
+            self._decode,
+            self._resolve,
+            random.random,
+            timing=self._timing,
+            last_good=files.load if files is not None else nothing_saved,
+        )
+        return _Running(session, Driver(session, self._open_stream, node_message(bootstrap.node, _version()), files))
+
+    def _open_stream(self, server: ServerConfig, transport: Transport, post: Callable[[StreamEvent], None]) -> Stream:
+        return AdsStream(server, transport, post, self._timing.connect_timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    session: Session
+    driver: Driver
+
+
+def _row(entry: Entry) -> LedgerRow:
+    ignored = () if entry.resource is None else entry.resource.ignored
+    return LedgerRow(
+        entry.key.kind, entry.key.name, entry.status, entry.version, entry.problem, entry.server, tuple(ignored)
+    )
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("meshsdk")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"  # run from a source tree

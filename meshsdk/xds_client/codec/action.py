@@ -1,0 +1,78 @@
+"""A route's action -> `Forward` or `NoForward`. Called by `route`.
+
+Specs: gRFC A28 (clusters), A31 (max_stream_duration; `timeout` does not count), A42 (hash policies), A44 (retries),
+A81 (authority rewrite).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshsdk.model.policy import RetryPolicy
+from meshsdk.model.resources import Forward, NoForward, WeightedCluster
+from meshsdk.xds_client.codec import retry
+from meshsdk.xds_client.codec.hashing import hash_policies
+from meshsdk.xds_client.codec.ignored import Honoured
+from meshsdk.xds_client.codec.refusal import FieldError, shown
+from meshsdk.xds_client.codec.values import UINT32_MAX, required, seconds
+
+HONOURED: Honoured = {
+    "cluster": None,
+    "weighted_clusters": {"clusters": {"name": None, "weight": None, "typed_per_filter_config": None}},
+    "cluster_specifier_plugin": None,
+    "max_stream_duration": {"max_stream_duration": None, "grpc_timeout_header_max": None},
+    "retry_policy": retry.HONOURED,
+    "hash_policy": None,
+}
+
+_FORWARDING = ("cluster", "weighted_clusters")
+
+
+def unsupported_specifier(action: Any) -> str:
+    """Returns the name of a cluster specifier that A28 skips the route for, "" if the route is to be kept."""
+    kind = action.WhichOneof("cluster_specifier")
+    return "" if kind in _FORWARDING else kind or "cluster_specifier"
+
+
+def forward(action: Any, inherited: RetryPolicy | None, path: str) -> Forward:
+    """Returns a RouteAction; `inherited` is the retry policy of the virtual host, for an action without its own."""
+    own = inherited
+    if action.HasField("retry_policy"):
+        own = retry.retry_policy(action.retry_policy, f"{path}.retry_policy")
+    limit = action.max_stream_duration
+    where = f"{path}.max_stream_duration"
+    header_max = limit.HasField("grpc_timeout_header_max")
+    stream_max = limit.HasField("max_stream_duration")
+    return Forward(
+        clusters=_clusters(action, path),
+        max_duration=seconds(limit.max_stream_duration, f"{where}.max_stream_duration") if stream_max else None,
+        header_max_duration=(
+            seconds(limit.grpc_timeout_header_max, f"{where}.grpc_timeout_header_max") if header_max else None
+        ),
+        retry=own,
+        hash_policies=hash_policies(action.hash_policy, f"{path}.hash_policy"),
+        authority_rewrite=action.auto_host_rewrite.value,
+    )
+
+
+def no_forward(kind: str | None) -> NoForward:
+    """Returns the action of a route that a client cannot follow: calls that match it fail (A28, A36)."""
+    return NoForward(f"the route's action is {kind}, which a gRPC client cannot follow" if kind else "no action is set")
+
+
+def _clusters(action: Any, path: str) -> tuple[WeightedCluster, ...]:
+    if action.WhichOneof("cluster_specifier") == "cluster":
+        return (WeightedCluster(required(action.cluster, f"{path}.cluster"), 1),)
+    where = f"{path}.weighted_clusters"
+    total = 0
+    chosen = []
+    for i, one in enumerate(action.weighted_clusters.clusters):
+        if one.cluster_header:
+            raise FieldError(f"{where}.clusters[{i}].cluster_header", f"{shown(one.cluster_header)} is not supported")
+        name = required(one.name, f"{where}.clusters[{i}].name")
+        total += one.weight.value
+        if one.weight.value:  # weight 0 is never chosen: not even subscribed to
+            chosen.append(WeightedCluster(name, one.weight.value))
+    if not 0 < total <= UINT32_MAX:
+        raise FieldError(where, f"the sum of the weights is {total}, must be 1 to {UINT32_MAX}")
+    return tuple(chosen)

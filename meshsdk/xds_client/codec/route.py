@@ -1,0 +1,135 @@
+"""RouteConfiguration -> `model.resources.RouteConfiguration`. Called by `decoding` (RDS) and `listener` (inlined).
+
+Specs: gRFC A27 and A28 (virtual hosts, routes, what is skipped), A31, A42, A44, A39 (filter overrides). Routes that no
+call of ours can take are skipped as A28 says and listed in `ignored`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.route.v3 import route_pb2
+
+from meshsdk.model.policy import RetryPolicy
+from meshsdk.model.resources import Forward, NoForward, Route, RouteConfiguration, VirtualHost
+from meshsdk.xds_client.codec import action, hashing, matching, retry
+from meshsdk.xds_client.codec.http_filters import check_overrides
+from meshsdk.xds_client.codec.ignored import Honoured, unhonoured
+from meshsdk.xds_client.codec.refusal import FieldError, shown
+from meshsdk.xds_client.codec.values import parsed
+
+_ROUTE: Honoured = {
+    "name": None,
+    "match": matching.HONOURED,
+    "route": action.HONOURED,
+    "redirect": None,  # NoForward, like the two below
+    "direct_response": None,
+    "filter_action": None,
+    "non_forwarding_action": None,
+    "stat_prefix": None,  # names a statistic
+    "typed_per_filter_config": None,
+}
+_HONOURED: Honoured = {
+    "name": None,
+    "virtual_hosts": {
+        "name": None,
+        "domains": None,
+        "routes": _ROUTE,
+        "retry_policy": retry.HONOURED,
+        "typed_per_filter_config": None,
+    },
+    "validate_clusters": None,  # for the server that made the resource
+    "cluster_specifier_plugins": None,
+    "typed_per_filter_config": None,
+}
+_HOSTS = "virtual_hosts"
+_ROUTES = "virtual_hosts.routes"
+
+
+def decode(raw: bytes) -> RouteConfiguration:
+    """Returns a serialised RouteConfiguration; raises `FieldError`."""
+    return from_message(parsed(route_pb2.RouteConfiguration, raw))
+
+
+def from_message(message: Any) -> RouteConfiguration:
+    """Returns an envoy.config.route.v3.RouteConfiguration; raises `FieldError`."""
+    noted = set(unhonoured(message, _HONOURED))
+    _check_plugins(message, noted)
+    check_overrides(message.typed_per_filter_config, "typed_per_filter_config", noted, "typed_per_filter_config")
+    hosts = tuple(_virtual_host(host, f"{_HOSTS}[{i}]", noted) for i, host in enumerate(message.virtual_hosts))
+    return RouteConfiguration(message.name, hosts, tuple(sorted(noted)))
+
+
+def _virtual_host(host: Any, path: str, noted: set[str]) -> VirtualHost:
+    for i, domain in enumerate(host.domains):
+        _check_domain(domain, f"{path}.domains[{i}]")
+    if not host.domains:
+        raise FieldError(f"{path}.domains", "is empty")
+    check_overrides(
+        host.typed_per_filter_config, f"{path}.typed_per_filter_config", noted, f"{_HOSTS}.typed_per_filter_config"
+    )
+    inherited = None
+    if host.HasField("retry_policy"):
+        inherited = retry.retry_policy(host.retry_policy, f"{path}.retry_policy")
+        noted.update(f"{_HOSTS}.retry_policy.{one}" for one in retry.unhonoured_conditions(host.retry_policy))
+    routes = (_route(route, inherited, f"{path}.routes[{i}]", noted) for i, route in enumerate(host.routes))
+    return VirtualHost(host.name, tuple(host.domains), tuple(route for route in routes if route is not None))
+
+
+def _check_domain(domain: str, path: str) -> None:
+    """Refuses what is none of exact, `*suffix`, `prefix*` and `*` (A27)."""
+    if not domain or "*" in domain[1:-1] or (len(domain) > 1 and domain[0] == domain[-1] == "*"):
+        raise FieldError(path, f"{shown(domain)} is not a domain, *suffix, prefix* or *")
+
+
+def _route(route: Any, inherited: RetryPolicy | None, path: str, noted: set[str]) -> Route | None:
+    """Returns one route, None if A28 has it skipped."""
+    if not route.HasField("match"):
+        raise FieldError(f"{path}.match", "is not set")
+    if any(len(getattr(route.match, name)) for name in matching.NEVER_MET):
+        return None  # `unhonoured` has listed the field
+    match = matching.route_match(route.match, f"{path}.match")
+    check_overrides(
+        route.typed_per_filter_config, f"{path}.typed_per_filter_config", noted, f"{_ROUTES}.typed_per_filter_config"
+    )
+    does = _action(route, inherited, path, noted)
+    return Route(route.name, match, does) if does else None
+
+
+def _action(route: Any, inherited: RetryPolicy | None, path: str, noted: set[str]) -> Forward | NoForward | None:
+    kind = route.WhichOneof("action")
+    if kind != "route":
+        return action.no_forward(kind)
+    skipped_for = action.unsupported_specifier(route.route)
+    if skipped_for:
+        noted.add(f"{_ROUTES}.route.{skipped_for}")
+        return None
+    for i, one in enumerate(route.route.weighted_clusters.clusters):
+        where = "route.weighted_clusters.clusters"
+        check_overrides(
+            one.typed_per_filter_config,
+            f"{path}.{where}[{i}].typed_per_filter_config",
+            noted,
+            f"{_ROUTES}.{where}.typed_per_filter_config",
+        )
+    conditions = retry.unhonoured_conditions(route.route.retry_policy)
+    noted.update(f"{_ROUTES}.route.retry_policy.{one}" for one in conditions)
+    noted.update(f"{_ROUTES}.route.hash_policy.{one}" for one in hashing.unhonoured_policies(route.route.hash_policy))
+    return action.forward(route.route, inherited, f"{path}.route")
+
+
+def _check_plugins(message: Any, noted: set[str]) -> None:
+    """Refuses cluster specifier plugins, of which none is known here, unless optional; routes to those are skipped."""
+    names = set()
+    for i, plugin in enumerate(message.cluster_specifier_plugins):
+        if not plugin.is_optional:
+            what = shown(plugin.extension.name)
+            raise FieldError(f"cluster_specifier_plugins[{i}]", f"{what} is not supported, and it is not optional")
+        names.add(plugin.extension.name)
+        noted.add("cluster_specifier_plugins")
+    for i, host in enumerate(message.virtual_hosts):
+        for j, route in enumerate(host.routes):
+            name = route.route.cluster_specifier_plugin
+            if name and name not in names:
+                where = f"{_HOSTS}[{i}].routes[{j}].route.cluster_specifier_plugin"
+                raise FieldError(where, f"{shown(name)} is not in cluster_specifier_plugins")

@@ -1,0 +1,184 @@
+"""The pure walk from a listener to its endpoints: what a target's calls need, and what is still lacking (gRFC A74).
+
+Called by the session for every target whose resources changed. Subscriptions follow from what it returns; it starts
+nothing, keeps nothing, and gives the same answer for the same store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Protocol
+
+from meshsdk.model.endpoints import Endpoint, EndpointMap
+from meshsdk.model.resources import (
+    AggregateSource,
+    Cluster,
+    ClusterEndpoints,
+    DnsSource,
+    EdsSource,
+    Forward,
+    Kind,
+    Listener,
+    Locality,
+    LocalityEndpoints,
+    Resource,
+    RouteConfiguration,
+    VirtualHost,
+)
+from meshsdk.model.snapshot import BrokenCluster, Key, Leaf, Resolution, ResolvedCluster, Snapshot, Unresolvable
+from meshsdk.routing.domains import best_match
+from meshsdk.xds_client.store import Entry, EntryStatus
+
+_DEPTH = 16  # A37: aggregate clusters nested deeper are refused
+_DNS_LEAVES = 1024  # kept, so that an unchanged DNS cluster stays the same object from one snapshot to the next
+
+
+class Entries(Protocol):
+    """What `resolve` sees of the store."""
+
+    def get(self, key: Key) -> Entry | None:
+        """Returns what is known about a key, None for one that nothing asked for yet."""
+
+
+def resolve(store: Entries, target: str, listener_name: str, authority: str) -> Resolution:
+    """Walks LDS -> RDS -> virtual host for `authority` -> the clusters it names -> their leaves -> EDS.
+
+    `snapshot` is None while a wanted resource is merely awaited, so that no partial configuration is published. Where
+    a server was unreachable for a wanted resource, the answer says so in words and the key is in `missing`: whoever
+    has a complete configuration in force keeps it. A resource that was once good counts, whatever came after (A88).
+    """
+    walk = _Walk(store)
+    found = _snapshot(walk, target, listener_name, authority)
+    return Resolution(None if walk.awaited else found, frozenset(walk.wanted), frozenset(walk.missing))
+
+
+class _Walk:
+    """One look through the store. Lives for one `resolve`, in one thread."""
+
+    __slots__ = ("_store", "awaited", "missing", "wanted")
+
+    def __init__(self, store: Entries) -> None:
+        self._store = store
+        self.wanted: set[Key] = set()
+        self.missing: set[Key] = set()
+        self.awaited = False  # something is neither there nor declared missing
+
+    def look(self, kind: Kind, name: str) -> tuple[Resource | None, str]:
+        """Returns (resource, "") or (None, why there is none); notes what is wanted and what is lacking."""
+        key = Key(kind, name)
+        self.wanted.add(key)
+        entry = self._store.get(key)
+        if entry is not None and entry.resource is not None:
+            return entry.resource, ""
+        status = EntryStatus.REQUESTED if entry is None else entry.status
+        if status in {EntryStatus.REQUESTED, EntryStatus.UNREACHABLE}:
+            self.missing.add(key)
+        if status is EntryStatus.REQUESTED:
+            self.awaited = True
+        problem = entry.problem if entry is not None else ""
+        return None, f"{_words(kind)} {name!r}: {problem or status.value}"
+
+
+def _words(kind: Kind) -> str:
+    return {Kind.LISTENER: "listener", Kind.ROUTE: "route configuration", Kind.CLUSTER: "cluster"}.get(
+        kind, "endpoints"
+    )
+
+
+def _snapshot(walk: _Walk, target: str, listener_name: str, authority: str) -> Snapshot | Unresolvable:
+    listener, problem = walk.look(Kind.LISTENER, listener_name)
+    if not isinstance(listener, Listener):
+        return Unresolvable(target, problem)
+    routes: Resource | None = listener.route_config
+    if listener.route_config_name is not None:
+        routes, problem = walk.look(Kind.ROUTE, listener.route_config_name)
+    if not isinstance(routes, RouteConfiguration):
+        return Unresolvable(target, problem)
+    host = best_match(authority, routes.virtual_hosts)
+    if host is None:
+        where = (
+            f"route configuration {routes.name!r}" if listener.route_config is None else f"listener {listener_name!r}"
+        )
+        return Unresolvable(target, f"{where}: no virtual host has a domain that matches {authority!r}")
+    clusters = {name: _cluster(walk, name) for name in _named(host)}
+    return Snapshot(target, listener, host, MappingProxyType(clusters))
+
+
+def _named(host: VirtualHost) -> Iterator[str]:
+    """Yields the clusters that the routes name, each once, in the order of the routes."""
+    seen = set()
+    for route in host.routes:
+        if isinstance(route.action, Forward):
+            for cluster in route.action.clusters:
+                if cluster.name not in seen:
+                    seen.add(cluster.name)
+                    yield cluster.name
+
+
+def _cluster(walk: _Walk, name: str) -> ResolvedCluster | BrokenCluster:
+    cluster, problem = walk.look(Kind.CLUSTER, name)
+    if not isinstance(cluster, Cluster):
+        return BrokenCluster(name, problem)
+    graph = _Graph(walk)
+    graph.visit(cluster, ())
+    if graph.problem:
+        return BrokenCluster(name, f"cluster {name!r}: {graph.problem}")
+    return ResolvedCluster(cluster, tuple(graph.leaves.values()))
+
+
+class _Graph:
+    """The leaves below one cluster, depth first, each once (A37). Lives for one `resolve`, in one thread."""
+
+    __slots__ = ("_done", "_walk", "leaves", "problem")
+
+    def __init__(self, walk: _Walk) -> None:
+        self._walk = walk
+        self._done: set[str] = set()  # aggregates whose leaves are all in
+        self.leaves: dict[str, Leaf] = {}
+        self.problem = ""  # why the graph as a whole cannot be used
+
+    def visit(self, cluster: Cluster, above: tuple[str, ...]) -> None:
+        """Adds the leaves of `cluster`, which stands below the aggregates `above`."""
+        if not isinstance(cluster.source, AggregateSource):
+            self.leaves.setdefault(cluster.name, _leaf(self._walk, cluster))
+            return
+        path = (*above, cluster.name)
+        if len(path) >= _DEPTH:
+            self.problem = f"aggregate clusters are nested more than {_DEPTH} deep"
+        for name in cluster.source.clusters:
+            if self.problem:
+                return
+            if name in path:
+                self.problem = f"aggregate clusters form a cycle: {' -> '.join((*path, name))}"
+            elif name not in self._done and name not in self.leaves:
+                self._child(name, path)
+        self._done.add(cluster.name)
+
+    def _child(self, name: str, path: tuple[str, ...]) -> None:
+        child, problem = self._walk.look(Kind.CLUSTER, name)
+        if isinstance(child, Cluster):
+            self.visit(child, path)
+        else:  # the other leaves go on without it (A37)
+            self.leaves[name] = Leaf(Cluster(name, EdsSource(name)), None, problem)
+
+
+def _leaf(walk: _Walk, cluster: Cluster) -> Leaf:
+    source = cluster.source
+    if isinstance(source, EdsSource):
+        endpoints, problem = walk.look(Kind.ENDPOINTS, source.resource_name)
+        return Leaf(cluster, endpoints if isinstance(endpoints, ClusterEndpoints) else None, problem)
+    if isinstance(source, DnsSource):
+        return Leaf(cluster, _dns(cluster.name, source))
+    if isinstance(source, AggregateSource):  # visited, never a leaf
+        return Leaf(cluster, None, f"cluster {cluster.name!r} is an aggregate")
+    return Leaf(cluster, source.endpoints)
+
+
+@lru_cache(maxsize=_DNS_LEAVES)
+def _dns(name: str, source: DnsSource) -> ClusterEndpoints:
+    """Returns the one endpoint of a LOGICAL_DNS cluster: the channel resolves the name, and again when it must."""
+    host = f"[{source.host}]" if ":" in source.host else source.host
+    endpoint = Endpoint(f"dns:///{host}:{source.port}")
+    return ClusterEndpoints(name, (LocalityEndpoints(Locality(), 0, 1, EndpointMap.of([endpoint])),))

@@ -1,0 +1,269 @@
+"""Session: everything one XdsClient knows, sans-IO: watched targets, the store, and a machine per list of servers.
+
+The driver hands in events and carries out what `take` returns. After each batch of events the targets whose keys were
+touched are resolved again; their wanted keys become the subscriptions, and a result that differs is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from meshsdk.bootstrap import Bootstrap, ServerConfig
+from meshsdk.model.snapshot import Key, Resolution, Snapshot, Unresolvable
+from meshsdk.xds_client.intake import Decode
+from meshsdk.xds_client.interest import Interest
+from meshsdk.xds_client.machine import AdsMachine, LastGood, nothing_saved
+from meshsdk.xds_client.messages import Effect, Response
+from meshsdk.xds_client.names import Target, authority_of
+from meshsdk.xds_client.store import Entry, EntryStatus, Store, canonical_key
+from meshsdk.xds_client.timing import Timing
+
+Result = Snapshot | Unresolvable
+
+
+class Entries(Protocol):
+    """What `resolve` may see of the store."""
+
+    def get(self, key: Key) -> Entry | None:
+        """Returns what is known about a key, or None."""
+
+
+class Resolve(Protocol):
+    """The pure walk from a listener to its endpoints (`meshsdk.xds_client.resolve.resolve`)."""
+
+    def __call__(self, store: Entries, target: str, listener_name: str, authority: str) -> Resolution:
+        """Returns what can be published and what is wanted."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One target. `subscribers`: watch id -> whether it has been told the present result."""
+
+    target: Target
+    subscribers: dict[int, bool] = field(default_factory=dict)
+    version: int = 0  # of the last snapshot published
+    resolution: Resolution | None = None
+    complete: frozenset[Key] = frozenset()  # what the last complete resolution wanted
+    found: Result | None = None  # as `resolve` returned it
+    published: Result | None = None  # the same with its version
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Tell this watch this result."""
+
+    watch: int
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Identifies a stream: server number `server` of machine number `machine`."""
+
+    machine: int
+    server: int
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """What the driver carries out: stream effects in order, then publications. `touched`: keys for the disk copy."""
+
+    effects: Sequence[tuple[int, Effect]]
+    publications: Sequence[Publication]
+    touched: frozenset[Key]
+
+
+class Session:
+    """Owned by the driver thread, except for `progress` and reads of the store (see `Store`)."""
+
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        decode: Decode,
+        resolve: Resolve,
+        draw: Callable[[], float],
+        timing: Timing | None = None,
+        last_good: LastGood = nothing_saved,
+    ) -> None:
+        self.store = Store()
+        self._resolve = resolve
+        self._bootstrap = bootstrap
+        groups: dict[tuple[ServerConfig, ...], None] = {bootstrap.servers: None}
+        groups.update((authority.servers, None) for authority in bootstrap.authorities.values())
+        # A47: authorities with the same servers share one stream.
+        self._servers = tuple(groups)
+        transport = bootstrap.mesh.transport
+        self._machines = [
+            AdsMachine(servers, self.store, decode, draw, transport=transport, timing=timing, last_good=last_good)
+            for servers in self._servers
+        ]
+        self._owners = {
+            name: self._servers.index(authority.servers) for name, authority in bootstrap.authorities.items()
+        }
+        self._targets: dict[str, _Watched] = {}
+        self._watches: dict[int, _Watched] = {}
+        self._interest = Interest()
+        self._dirty: dict[str, None] = {}  # targets to resolve, in the order in which they became so
+        self._touched: set[Key] = set()
+        self._untold: list[_Watched] = []
+
+    def server(self, link: Link) -> ServerConfig:
+        """The server that a stream goes to."""
+        return self._servers[link.machine][link.server]
+
+    def problem(self, link: Link) -> str:
+        """Why a server cannot be reached, "" if it can."""
+        return self._machines[link.machine].problem(link.server)
+
+    def watch(self, watch: int, target: Target) -> None:
+        """Adds a watch; its first publication comes when the target is complete, at once if it is already."""
+        watched = self._targets.get(target.text)
+        if watched is None:
+            watched = self._targets[target.text] = _Watched(target)
+            self._dirty[target.text] = None
+        watched.subscribers[watch] = False
+        self._watches[watch] = watched
+        self._untold.append(watched)
+
+    def cancel(self, watch: int) -> None:
+        """Ends a watch; the last one of a target takes the target's subscriptions along."""
+        watched = self._watches.pop(watch, None)
+        if watched is None:
+            return
+        del watched.subscribers[watch]
+        if not watched.subscribers:
+            del self._targets[watched.target.text]
+            self._dirty[watched.target.text] = None
+
+    def opened(self, link: Link, now: float) -> None:
+        """See `AdsMachine.opened`."""
+        self._machines[link.machine].opened(link.server, now)
+
+    def received(self, link: Link, response: Response, now: float) -> None:
+        """See `AdsMachine.received`."""
+        self._machines[link.machine].received(link.server, response, now)
+
+    def closed(self, link: Link, code: str, details: str, now: float) -> None:
+        """See `AdsMachine.closed`."""
+        self._machines[link.machine].closed(link.server, code, details, now)
+
+    def deadline(self) -> float | None:
+        """When `take` is to be called at the latest; None: not before an event."""
+        deadlines = (machine.deadline() for machine in self._machines)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def take(self, now: float) -> Todo:
+        """Settles everything that follows from the events so far, and returns what is to be done."""
+        for machine in self._machines:
+            machine.tick(now)
+        self._settle()
+        effects = [(index, effect) for index, machine in enumerate(self._machines) for effect in machine.effects(now)]
+        publications = [publication for watched in self._untold for publication in _tell(watched)]
+        self._untold.clear()
+        touched = frozenset(self._touched)
+        self._touched.clear()
+        return Todo(effects, publications, touched)
+
+    def progress(self, target: str) -> str:
+        """Words for an error: what is awaited for a target, from whom, and what went wrong. Safe from any thread."""
+        watched = self._targets.get(target)
+        if watched is None:
+            return f"{target} is not being watched"
+        resolution = watched.resolution
+        if resolution is None:
+            return f"{target}: resolution has not begun"
+        if not resolution.missing:
+            return f"{target}: configuration is complete"
+        first = min(resolution.missing, key=lambda key: (_DEPTH[key.kind.name], key.name))
+        machine = self._machines[self._owner(first) or 0]
+        words = f"waiting for {first.kind.name.lower()} {first.name!r} from xDS server {machine.server()}"
+        problem = machine.problem()
+        return f"{words} (last error: {problem})" if problem else words
+
+    def _settle(self) -> None:
+        """Resolves until nothing is left to resolve: what a target newly wants may be here already, or be hopeless."""
+        while True:
+            for machine in self._machines:
+                changed = machine.changed()
+                self._touched |= changed
+                for key in changed:
+                    self._dirty.update(dict.fromkeys(self._interest.targets(key)))
+            if not self._dirty:
+                return
+            dirty, self._dirty = self._dirty, {}
+            for text in dirty:
+                self._resolve_one(text)
+            self._subscribe(*self._interest.changes())
+
+    def _resolve_one(self, text: str) -> None:
+        watched = self._targets.get(text)
+        if watched is None:
+            self._interest.set(text, frozenset())
+            return
+        target = watched.target
+        resolution = self._resolve(self.store, target.text, target.listener, target.host)
+        wanted = frozenset(canonical_key(key) for key in resolution.wanted)
+        watched.resolution = resolution
+        if resolution.snapshot is None or self._is_outage(watched, resolution):
+            # The configuration in force stays subscribed until its successor is complete: make before break.
+            self._interest.set(text, wanted | watched.complete)
+            return
+        watched.complete = wanted
+        self._interest.set(text, wanted)
+        if resolution.snapshot != watched.found:
+            self._publish(watched, resolution.snapshot)
+
+    def _is_outage(self, watched: _Watched, resolution: Resolution) -> bool:
+        """A half-arrived change must not replace a working configuration because the servers went away meanwhile."""
+        if not isinstance(watched.found, Snapshot):
+            return False
+        owners = {self._owner(key) for key in resolution.missing}
+        return any(owner is not None and self._machines[owner].cut_off() for owner in owners)
+
+    def _publish(self, watched: _Watched, result: Result) -> None:
+        watched.found = result
+        if isinstance(result, Snapshot):
+            watched.version += 1
+            result = replace(result, version=watched.version)
+        watched.published = result
+        watched.subscribers = dict.fromkeys(watched.subscribers, False)
+        self._untold.append(watched)
+
+    def _subscribe(self, added: Iterable[Key], dropped: Iterable[Key]) -> None:
+        orders: list[tuple[list[Key], list[Key]]] = [([], []) for _ in self._machines]
+        for side, keys in enumerate((added, dropped)):
+            for key in keys:
+                owner = self._owner(key)
+                if owner is not None:
+                    orders[owner][side].append(key)
+                elif side:
+                    self.store.drop(key)
+                else:
+                    self._refuse(key)
+        for machine, (mine, gone) in zip(self._machines, orders, strict=True):
+            if mine or gone:
+                machine.want(mine, gone)
+
+    def _refuse(self, key: Key) -> None:
+        """A47: a resource may only come from an authority that the bootstrap names."""
+        problem = f"{key.name!r}: its authority is not among the authorities of {self._bootstrap.origin}"
+        self.store.put(Entry(key, EntryStatus.INVALID, problem=problem))
+        self._dirty.update(dict.fromkeys(self._interest.targets(key)))
+
+    def _owner(self, key: Key) -> int | None:
+        authority = authority_of(key.name)
+        return 0 if authority is None else self._owners.get(authority)
+
+
+_DEPTH = {"LISTENER": 0, "ROUTE": 1, "CLUSTER": 2, "ENDPOINTS": 3}
+
+
+def _tell(watched: _Watched) -> list[Publication]:
+    if watched.published is None:
+        return []
+    untold = [watch for watch, told in watched.subscribers.items() if not told]
+    for watch in untold:
+        watched.subscribers[watch] = True
+    return [Publication(watch, watched.published) for watch in untold]

@@ -1,0 +1,236 @@
+"""CDS: where endpoints come from and what else a Cluster says (gRFC A27, A29, A32, A37, A47, A50)."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshsdk.errors import InvalidResource
+from meshsdk.model.policy import CircuitBreakers, LbConfig, OutlierDetection
+from meshsdk.model.resources import (
+    AggregateSource,
+    Cluster,
+    DnsSource,
+    EdsSource,
+    Kind,
+    StaticSource,
+)
+from meshsdk.xds_client.codec import decode
+from tests.unit.xds_client.codec.messages import ADS, EXTENSIONS, Json, cluster, endpoint, locality
+
+SOCKET = "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address"
+
+
+def decoded(raw: bytes, name: str = "orders") -> Cluster:
+    """Returns a resource that must be accepted."""
+    found, resource = decode(Kind.CLUSTER, raw)
+    assert isinstance(resource, Cluster)
+    assert resource.name == found == name
+    return resource
+
+
+def refusal(raw: bytes) -> str:
+    """Returns the text of the NACK after the resource's name."""
+    with pytest.raises(InvalidResource) as caught:
+        decode(Kind.CLUSTER, raw)
+    prefix = f"Cluster {caught.value.name!r}: "
+    assert str(caught.value).startswith(prefix)
+    return str(caught.value).removeprefix(prefix)
+
+
+def dns(host: str = "orders.local", port: int = 80, **fields: object) -> Json:
+    """Returns the fields of a LOGICAL_DNS cluster."""
+    place = {"lb_endpoints": [endpoint(host, port)]}
+    return {"type": "LOGICAL_DNS", "eds_cluster_config": None, "load_assignment": {"endpoints": [place]}, **fields}
+
+
+def aggregate(*names: str) -> Json:
+    """Returns the fields of an aggregate cluster."""
+    config = {"@type": f"{EXTENSIONS}clusters.aggregate.v3.ClusterConfig", "clusters": names}
+    kind = {"name": "envoy.clusters.aggregate", "typed_config": config}
+    return {"type": None, "eds_cluster_config": None, "cluster_type": kind}
+
+
+def test_eds() -> None:
+    """The plain cluster of a stock control plane: its endpoints under its own name, round robin, defaults of Envoy."""
+    assert decoded(cluster()) == Cluster("orders", EdsSource("orders"), LbConfig())
+    assert LbConfig().panic_threshold == 0.5
+
+
+@pytest.mark.parametrize("source", [ADS, {"self": {}}])
+def test_eds_service_name(source: Json) -> None:
+    """The EDS resource may have a name of its own, and come from ads or self."""
+    raw = cluster(eds_cluster_config={"eds_config": source, "service_name": "orders|v1"})
+    assert decoded(raw).source == EdsSource("orders|v1")
+
+
+def test_aggregate() -> None:
+    """A37: an aggregate names its leaves in order of priority."""
+    assert decoded(cluster(**aggregate("a", "b"))).source == AggregateSource(("a", "b"))
+
+
+def test_logical_dns() -> None:
+    """A37: the one endpoint's address is the name to resolve."""
+    assert decoded(cluster(**dns())).source == DnsSource("orders.local", 80)
+
+
+def test_static() -> None:
+    """Endpoints may stand in the cluster; the assignment takes the cluster's name, and lists what it ignores."""
+    place = locality(endpoint("10.0.0.1"), endpoint("10.0.0.2"), proximity=1)
+    raw = cluster(type="STATIC", eds_cluster_config=None, load_assignment={"endpoints": [place]})
+    found = decoded(raw)
+    assert isinstance(found.source, StaticSource)
+    assert found.source.endpoints.name == "orders"
+    assert [len(one.endpoints) for one in found.source.endpoints.localities] == [2]
+    assert found.ignored == ("load_assignment.endpoints.proximity",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"eds_cluster_config": None}, "eds_cluster_config.eds_config: must be ads or self, is 'not set'"),
+        (
+            {"eds_cluster_config": {"eds_config": {"path": "/x"}}},
+            "eds_cluster_config.eds_config: must be ads or self, is 'path'",
+        ),
+        (
+            {"name": "xdstp://a/envoy.config.cluster.v3.Cluster/x"},
+            "eds_cluster_config.service_name: is empty, which an xdstp cluster may not have (gRFC A47)",
+        ),
+        ({"type": "STRICT_DNS"}, "type: STRICT_DNS is not supported"),
+        ({"type": "ORIGINAL_DST"}, "type: ORIGINAL_DST is not supported"),
+        ({"type": 17}, "type: 17 is not supported"),
+        ({"type": None, "cluster_type": {"name": "x"}}, "cluster_type: 'x' is not supported"),
+        (aggregate(), "cluster_type.clusters: is empty"),
+        (aggregate("a", ""), "cluster_type.clusters[1]: is empty"),
+        (dns(load_assignment={}), "load_assignment.endpoints: a LOGICAL_DNS cluster needs exactly one locality, has 0"),
+        (
+            dns(load_assignment={"endpoints": [{}]}),
+            "load_assignment.endpoints[0].lb_endpoints: a LOGICAL_DNS cluster needs exactly one endpoint, has 0",
+        ),
+        (
+            dns(load_assignment={"endpoints": [{"lb_endpoints": [{}]}]}),
+            f"{SOCKET}: is not set",
+        ),
+        (
+            dns(""),
+            f"{SOCKET}.address: is empty",
+        ),
+        (
+            dns("a/b"),
+            f"{SOCKET}.address: 'a/b' is not a host name",
+        ),
+        (
+            dns(port=0),
+            f"{SOCKET}.port_value: 0 is not in 1 to 65535",
+        ),
+        (
+            {"type": "STATIC", "eds_cluster_config": None},
+            "load_assignment: is not set, which a STATIC cluster needs",
+        ),
+        (
+            {"type": "STATIC", "load_assignment": {"endpoints": [{}]}},
+            "load_assignment.endpoints[0].locality: is not set",
+        ),
+        ({"lrs_server": {"ads": {}}}, "lrs_server: must be self (gRFC A27)"),
+        (
+            {"transport_socket_matches": [{"name": "x"}]},
+            "transport_socket_matches: is not supported (gRFC A29)",
+        ),
+    ],
+)
+def test_refused(fields: Json, words: str) -> None:
+    """A cluster whose endpoints cannot be had is refused in words that name the field."""
+    assert refusal(cluster(**fields)) == words
+
+
+def test_tls_is_refused() -> None:
+    """A29: calls do not go out in plaintext where the control plane asks for TLS; asking for plaintext is fine."""
+    tls = {"@type": f"{EXTENSIONS}transport_sockets.tls.v3.UpstreamTlsContext"}
+    text = refusal(cluster(transport_socket={"name": "envoy.transport_sockets.tls", "typed_config": tls}))
+    kind = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    assert text == f"transport_socket: '{kind}' is not supported; connections here are in plaintext"
+    plain = {"@type": f"{EXTENSIONS}transport_sockets.raw_buffer.v3.RawBuffer"}
+    found = decoded(cluster(transport_socket={"name": "raw", "typed_config": plain}))
+    assert found.ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, OutlierDetection(success_rate_stdev_factor=1900)),
+        (
+            {
+                "consecutive_5xx": 3,
+                "interval": "1s",
+                "base_ejection_time": "2s",
+                "max_ejection_time": "9s",
+                "max_ejection_percent": 50,
+                "enforcing_success_rate": 0,
+            },
+            OutlierDetection(3, None, 1.0, 2.0, 9.0, 50),
+        ),
+        (
+            {"enforcing_consecutive_5xx": 0, "enforcing_success_rate": 0, "base_ejection_time": "400s"},
+            OutlierDetection(None, base_ejection_time=400.0, max_ejection_time=400.0, enforcing_consecutive_5xx=0),
+        ),
+        (
+            {
+                "enforcing_consecutive_gateway_failure": 100,
+                "enforcing_failure_percentage": 10,
+                "success_rate_stdev_factor": 1000,
+            },
+            OutlierDetection(
+                consecutive_gateway_failure=5, success_rate_stdev_factor=1000, failure_percentage_threshold=85
+            ),
+        ),
+    ],
+)
+def test_outlier_detection(fields: Json, expected: OutlierDetection) -> None:
+    """A50: Envoy's defaults; an algorithm that is enforced at 0 percent is off. Nothing acts on it yet: listed."""
+    found = decoded(cluster(outlier_detection=fields))
+    assert found.outlier == expected
+    assert found.ignored == ("outlier_detection",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"max_ejection_percent": 101}, "max_ejection_percent: 101 is not a percentage of 0 to 100"),
+        ({"enforcing_success_rate": 101}, "enforcing_success_rate: 101 is not a percentage of 0 to 100"),
+        ({"failure_percentage_threshold": 101}, "failure_percentage_threshold: 101 is not a percentage of 0 to 100"),
+        ({"enforcing_failure_percentage": 101}, "enforcing_failure_percentage: 101 is not a percentage of 0 to 100"),
+        ({"interval": "-1s"}, "interval: -1 s 0 ns is not a duration of zero or more"),
+        ({"base_ejection_time": "-1s"}, "base_ejection_time: -1 s 0 ns is not a duration of zero or more"),
+        ({"max_ejection_time": "-0.5s"}, "max_ejection_time: 0 s -500000000 ns is not a duration of zero or more"),
+    ],
+)
+def test_outlier_detection_refused(fields: Json, words: str) -> None:
+    """A50: percentages above 100 and negative durations are refused."""
+    assert refusal(cluster(outlier_detection=fields)) == f"outlier_detection.{words}"
+
+
+def test_circuit_breakers() -> None:
+    """A32: the thresholds of DEFAULT priority are carried, those of HIGH are not. Nothing acts on them yet: listed."""
+    thresholds = [{"priority": "HIGH", "max_requests": 1}, {"max_requests": 7, "max_retries": 2}, {"max_requests": 9}]
+    found = decoded(cluster(circuit_breakers={"thresholds": thresholds}))
+    assert found.breakers == CircuitBreakers(max_requests=7, max_retries=2)
+    assert found.ignored == ("circuit_breakers",)
+
+
+def test_ignored_fields_are_listed() -> None:
+    """Settings for Envoy's connections and foreign metadata are accepted and listed."""
+    raw = cluster(
+        connect_timeout="5s",
+        health_checks=[{"timeout": "1s", "interval": "1s"}],
+        common_lb_config={"update_merge_window": "1s", "zone_aware_lb_config": {"min_cluster_size": 6}},
+        metadata={"filter_metadata": {"istio": {"x": 1}, "meshsdk": {"subset_size": 5, "colour": "blue"}}},
+        http2_protocol_options={},
+    )
+    assert decoded(raw).ignored == (
+        "common_lb_config.update_merge_window",
+        "common_lb_config.zone_aware_lb_config.min_cluster_size",
+        "connect_timeout",
+        "health_checks",
+        "metadata.filter_metadata.istio",
+        "metadata.filter_metadata.meshsdk.colour",
+    )
