@@ -1,0 +1,208 @@
+"""The control plane's registration service as a registry (`registration.proto` over a grpc channel).
+
+Called by `meshsdk.lifecycle` with a channel to the control plane. Carries, and bridges broken watches; when to renew
+and what to do in an outage is decided by the caller.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc
+
+from meshsdk.discovery import registration_codec as codec
+from meshsdk.discovery import registration_pb2 as pb
+from meshsdk.discovery import registration_pb2_grpc as services
+from meshsdk.discovery.backoff import delay
+from meshsdk.discovery.registry import Lease, LeaseLapsed
+from meshsdk.errors import RegistryError
+from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
+
+_LOG = logging.getLogger("meshsdk.discovery")
+_Answer = TypeVar("_Answer")
+_MAX_TOLD = 1000  # problems of entries remembered per watch, so that each is logged once
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # A control plane that restarted is found within seconds, where gRPC would wait up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 3000),
+    # A control plane that vanished without a FIN is noticed while a watch idles.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Its own connection: a channel shared with others would share their backoff too.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class ControlPlaneRegistry:
+    """Implements `meshsdk.discovery.registry.Registry` on `channel`, which it owns and closes.
+
+    `server` names the control plane in messages; `timeout` is seconds per call.
+    """
+
+    def __init__(self, channel: grpc.Channel, server: str, timeout: float = 3.0) -> None:
+        self._channel = channel
+        self.server = server
+        self._timeout = timeout
+        self._stub = services.RegistrationStub(channel)
+        self._lock = threading.Lock()
+        self._watches: set[_StreamWatch] = set()  # guarded by _lock
+
+    def register(self, instance: Instance, ttl: float) -> Lease:
+        """See `Registrar`. The control plane may grant another ttl (whole seconds)."""
+        request = pb.RegisterRequest(instance=codec.instance_to_wire(instance), ttl_seconds=max(1, round(ttl)))
+        return _lease(self._ask("register", self._stub.Register, request))
+
+    def renew(self, lease: Lease) -> Lease:
+        """See `Registrar`."""
+        return _lease(self._ask("renew", self._stub.Renew, pb.RenewRequest(lease_id=lease.id)))
+
+    def set_state(self, lease: Lease, state: InstanceState) -> None:
+        """See `Registrar`."""
+        request = pb.SetStateRequest(lease_id=lease.id, state=codec.state_to_wire(state))
+        self._ask("set the state at", self._stub.SetState, request)
+
+    def deregister(self, lease: Lease) -> None:
+        """See `Registrar`."""
+        try:
+            self._ask("deregister from", self._stub.Deregister, pb.DeregisterRequest(lease_id=lease.id))
+        except LeaseLapsed:
+            _LOG.debug("lease %s had lapsed before it was given back", lease.id)
+
+    def publish_revision(self, revision: Revision) -> None:
+        """See `Catalog`."""
+        self._ask("publish a revision at", self._stub.PublishRevision, codec.revision_to_wire(revision))
+
+    def get_revision(self, app: str, revision: str) -> Revision | None:
+        """See `Catalog`."""
+        request = pb.GetRevisionRequest(app=app, revision=revision)
+        try:
+            answer: pb.Revision = self._ask("get a revision from", self._stub.GetRevision, request)
+        except LeaseLapsed:
+            return None
+        return codec.revision_from_wire(answer)
+
+    def map_service(self, service: str) -> tuple[str, ...]:
+        """See `Catalog`."""
+        request = pb.MapServiceRequest(service=service)
+        answer: pb.MapServiceResponse = self._ask("map a service at", self._stub.MapService, request)
+        return tuple(sorted(answer.apps))
+
+    def watch(self, app: str, unit: str, on_increment: Callable[[Increment], None]) -> _StreamWatch:
+        """See `Feed`. Called on a thread of the watch; a broken stream is opened anew with backoff."""
+        watch = _StreamWatch(self._stub, pb.WatchRequest(app=app, unit=unit), on_increment, self.server)
+        with self._lock:
+            self._watches = {known for known in self._watches if known.live} | {watch}
+        watch.start()
+        return watch
+
+    def close(self) -> None:
+        """See `Registry`."""
+        with self._lock:
+            watches, self._watches = self._watches, set()
+        for watch in watches:
+            watch.cancel()
+        self._channel.close()
+
+    def _ask(self, verb: str, method: Callable[..., _Answer], request: object) -> _Answer:
+        try:
+            return method(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            text = f"cannot {verb} control plane {self.server}: {error.code().name}: {error.details()}"
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise LeaseLapsed(text) from None
+            raise RegistryError(text) from None
+        except ValueError as error:  # grpc's word for a closed channel
+            raise RegistryError(f"cannot {verb} control plane {self.server}: {error}") from None
+
+
+class _StreamWatch:
+    """One watch: a thread that reads the stream and opens it anew. Starts nothing before `start`."""
+
+    def __init__(
+        self,
+        stub: services.RegistrationStub,
+        request: pb.WatchRequest,
+        on_increment: Callable[[Increment], None],
+        server: str,
+    ) -> None:
+        self._stub = stub
+        self._request = request
+        self._on_increment = on_increment
+        self._server = server
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._call: grpc.Call | None = None  # guarded by _lock; the stream being read
+        self._told: frozenset[str] = frozenset()  # owned by the thread; problems of entries already logged
+        self._thread = threading.Thread(target=self._run, name="meshsdk-registry-watch", daemon=True)
+
+    @property
+    def live(self) -> bool:
+        """Whether it has not been cancelled."""
+        return not self._ended.is_set()
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ends the watch; idempotent."""
+        self._ended.set()
+        with self._lock:
+            call = self._call
+        if call is not None:
+            call.cancel()
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._ended.is_set():
+            try:
+                call = self._stub.Watch(self._request)
+                with self._lock:
+                    self._call = call
+                if self._ended.is_set():
+                    call.cancel()
+                for message in call:
+                    failures = self._outage_over(failures)
+                    self._deliver(message)
+                problem = "the stream ended"
+            except grpc.RpcError as error:
+                problem = f"{error.code().name}: {error.details()}"
+            except ValueError as error:  # the channel is closed: so is the registry
+                problem = str(error)
+                self._ended.set()
+            if self._ended.is_set():
+                return
+            failures += 1
+            if failures == 1:
+                _LOG.warning(
+                    "watch of app %r at control plane %s broke (%s); the last known instances stay in use",
+                    self._request.app,
+                    self._server,
+                    problem,
+                )
+            self._ended.wait(delay(failures, random.random()))
+
+    def _outage_over(self, failures: int) -> int:
+        if failures:
+            _LOG.info("watch of app %r at control plane %s is back", self._request.app, self._server)
+        return 0
+
+    def _deliver(self, message: pb.Increment) -> None:
+        increment, problems = codec.increment_from_wire(message)
+        for problem in problems:
+            if problem not in self._told and len(self._told) < _MAX_TOLD:
+                self._told |= {problem}
+                _LOG.warning("instance skipped: %s", problem)
+        try:
+            self._on_increment(increment)
+        except Exception:  # noqa: BLE001 - the listener's bug must not end the watch, nor pass unseen
+            _LOG.exception("a watcher of app %r failed on an increment", increment.app)
+
+
+def _lease(answer: pb.Lease) -> Lease:
+    return Lease(answer.id, float(max(1, answer.ttl_seconds)))
