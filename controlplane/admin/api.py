@@ -1,0 +1,173 @@
+"""What the admin interface answers: a request in, a status and a JSON value out. No sockets; called by `server`.
+
+GET    /v1/status
+GET    /v1/clients
+GET    /v1/services
+GET    /v1/resources[/KIND[/NAMESPACE/NAME]]
+POST   /v1/resources?file=NAME          body: YAML
+DELETE /v1/resources/KIND/NAMESPACE/NAME
+GET    /v1/routes/HOST
+GET    /v1/endpoints/HOST
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from controlplane.config.documents import Entry
+from controlplane.config.problems import ConfigurationRefused
+from controlplane.configured import NoSuchResource
+from controlplane.model.identity import ResourceId, ResourceKind
+from controlplane.plane import Plane
+from controlplane.server.status import ClientInfo
+from controlplane.store.port import StoreError
+
+_OK, _BAD, _MISSING, _METHOD, _REFUSED, _FAILED = 200, 400, 404, 405, 422, 503
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP status and the JSON value of the body."""
+
+    status: int
+    value: object
+
+
+def _error(status: int, *texts: str) -> Answer:
+    return Answer(status, {"errors": list(texts)})
+
+
+class Api:
+    """Answers from `plane`. Thread-safe as the plane is.
+
+    `clients`: the xDS server's open streams. `about`: further facts for status, such as addresses.
+    """
+
+    def __init__(self, plane: Plane, clients: Callable[[], Iterable[ClientInfo]], about: Mapping[str, object]) -> None:
+        self._plane = plane
+        self._clients = clients
+        self._about = about
+
+    def answer(self, method: str, target: str, body: bytes) -> Answer:
+        """Answers one request; never raises for what a caller sent."""
+        url = urlsplit(target)
+        parts = [unquote(part) for part in url.path.split("/") if part]
+        if parts[:1] != ["v1"] or len(parts) < 2:  # noqa: PLR2004 - version and subject
+            return _error(_MISSING, f"there is nothing at {url.path[:200]}")
+        try:
+            if parts[1] == "resources":
+                return self._resources(method, parts[2:], parse_qs(url.query), body)
+            if method != "GET":
+                return _error(_METHOD, f"{method} is not possible on {url.path[:200]}")
+            return self._read(parts[1], parts[2:])
+        except ConfigurationRefused as refused:
+            return _error(_REFUSED, *map(str, refused.problems))
+        except NoSuchResource as missing:
+            return _error(_MISSING, str(missing))
+        except StoreError as error:
+            return _error(_FAILED, str(error))
+
+    def _read(self, subject: str, rest: list[str]) -> Answer:
+        if subject == "status" and not rest:
+            clients = list(self._clients())
+            rejected = [_rejection(client) for client in clients if any(each.rejected for each in client.subscriptions)]
+            return Answer(
+                _OK, {**self._about, **self._plane.status(), "clients": len(clients), "rejected_by_clients": rejected}
+            )
+        if subject == "clients" and not rest:
+            return Answer(_OK, [_client(client) for client in self._clients()])
+        if subject == "services" and not rest:
+            return Answer(_OK, self._plane.hosts())
+        if subject in {"routes", "endpoints"} and len(rest) == 1:
+            host = rest[0]
+            if host not in self._plane.hosts():
+                return _error(_MISSING, f"there is no service {host[:253]}; meshctl status counts them")
+            return Answer(_OK, self._plane.routes(host) if subject == "routes" else self._plane.endpoints(host))
+        return _error(_MISSING, f"there is nothing at /v1/{subject[:200]}")
+
+    def _resources(self, method: str, rest: list[str], query: Mapping[str, list[str]], body: bytes) -> Answer:
+        if method == "POST" and not rest:
+            return self._apply(body, query.get("file", ["(applied)"])[0][:1_024])
+        kind = _kind(rest[0]) if rest else None
+        if rest and kind is None:
+            return _error(
+                _BAD, f"unknown kind {rest[0][:80]!r}; known are {', '.join(each.value for each in ResourceKind)}"
+            )
+        if method == "GET" and len(rest) != 2:  # noqa: PLR2004 - a kind and a namespace name nothing
+            return self._list(kind, rest[1:])
+        if method == "DELETE" and kind is not None and len(rest) == 3:  # noqa: PLR2004 - kind, namespace, name
+            identity = ResourceId(kind, rest[1], rest[2])
+            self._plane.delete(identity)
+            return Answer(_OK, {"deleted": str(identity)})
+        return _error(_METHOD, f"{method} is not possible there")
+
+    def _list(self, kind: ResourceKind | None, rest: list[str]) -> Answer:
+        entries = self._plane.resources(kind)
+        if rest:
+            entries = [entry for entry in entries if [entry.id.namespace, entry.id.name] == rest]
+            if not entries and kind is not None:
+                raise NoSuchResource(f"there is no {ResourceId(kind, rest[0], rest[1])}")
+        return Answer(_OK, [_entry(entry) for entry in entries])
+
+    def _apply(self, body: bytes, file: str) -> Answer:
+        try:
+            text = body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return _error(_BAD, f"{file}:{body[: error.start].count(10) + 1}: is not UTF-8")
+        done, warnings = self._plane.apply(text, file)
+        return Answer(
+            _OK,
+            {
+                "applied": [{"resource": str(each.id), "outcome": each.outcome} for each in done],
+                "warnings": [str(warning) for warning in warnings],
+            },
+        )
+
+
+def _kind(text: str) -> ResourceKind | None:
+    return next((kind for kind in ResourceKind if kind.value == text), None)
+
+
+def _entry(entry: Entry) -> dict[str, object]:
+    return {
+        "kind": entry.id.kind.value,
+        "namespace": entry.id.namespace,
+        "name": entry.id.name,
+        "origin": f"{entry.file}:{entry.first_line}",
+        "text": entry.text,
+        "body": entry.body(),
+    }
+
+
+def _rejection(client: ClientInfo) -> str:
+    texts = [f"{_short(each.type_url)}: {each.nack}" for each in client.subscriptions if each.rejected]
+    return f"{client.node.id} ({client.peer}) refuses {'; '.join(texts)}"
+
+
+def _short(type_url: str) -> str:
+    return type_url.rpartition(".")[2]
+
+
+def _client(client: ClientInfo) -> dict[str, object]:
+    return {
+        "node": client.node.id,
+        "app": client.node.app,
+        "agent": client.node.user_agent,
+        "peer": client.peer,
+        "transport": client.transport,
+        "service": client.service if client.service == "ADS" else _short(client.service),
+        "opened_at": client.opened_at,
+        "sent": client.sent,
+        "subscriptions": [
+            {
+                "type": _short(each.type_url),
+                "names": "all" if each.wildcard else each.names,
+                "held": each.held,
+                "state": "rejected" if each.rejected else "waiting" if each.pending else "acknowledged",
+                "error": each.nack if each.rejected else "",
+            }
+            for each in client.subscriptions
+        ],
+    }

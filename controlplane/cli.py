@@ -1,0 +1,112 @@
+"""`meshctl`: the command line of the control plane. Parses arguments and calls `controlplane.commands`.
+
+Exit codes: 0 done, 1 refused or failed with a clear line on stderr, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from controlplane.commands import inspection, resources, serve
+from controlplane.commands.output import FAILED, OK, complain
+from meshsdk.errors import MeshError
+
+_FORMS = ("table", "yaml", "json")
+Command = Callable[[argparse.Namespace], int]
+
+
+def _kind(text: str) -> str:
+    try:
+        return resources.kind_name(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"unknown kind {text!r}") from None
+
+
+def _kind_or_all(text: str) -> str:
+    return "all" if text == "all" else _kind(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("meshctl", description="Runs and operates the meshsdk control plane.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_resources(commands)
+    for name, command, words in (
+        ("routes", inspection.routes, "show the routes of a service"),
+        ("endpoints", inspection.endpoints, "show the endpoints of a service and its subsets"),
+    ):
+        added = _asking(commands, name, command, words)
+        added.add_argument("app", metavar="APP", help="the service's host, or the application's name")
+        _with_form(added)
+    _with_form(_asking(commands, "status", inspection.status, "show counts, problems and warnings"))
+    _with_form(_asking(commands, "clients", inspection.clients, "show who is connected over xDS"))
+    return parser
+
+
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    added = commands.add_parser("serve", help="run the control plane")
+    added.set_defaults(run=serve.run)
+    added.add_argument(
+        "--config", metavar="DIR", required=True, help="directory of YAML files, followed when it changes"
+    )
+    added.add_argument("--xds", metavar="HOST:PORT", default=serve.XDS, help=f"xDS and registration ({serve.XDS})")
+    added.add_argument("--admin", metavar="HOST:PORT", default=serve.ADMIN, help=f"admin interface ({serve.ADMIN})")
+    added.add_argument("--store", metavar="STORE", default="memory", help="memory (default) or sqlite:PATH")
+    added.add_argument("--registry", metavar="NAME=URL", action="append", help="not available in this version")
+
+
+def _add_resources(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    added = _asking(commands, "apply", resources.apply, "add or change resources")
+    added.add_argument("-f", "--file", metavar="FILE", required=True, help="YAML; - for stdin")
+    added = _asking(commands, "get", resources.get, "show resources in force")
+    added.add_argument("kind", metavar="KIND", type=_kind_or_all, help="a kind, or all")
+    added.add_argument("name", metavar="NAME", nargs="?")
+    added.add_argument("-n", "--namespace", default="default")
+    _with_form(added)
+    added = _asking(commands, "delete", resources.delete, "delete a resource that was applied")
+    added.add_argument("kind", metavar="KIND", type=_kind)
+    added.add_argument("name", metavar="NAME")
+    added.add_argument("-n", "--namespace", default="default")
+    added = commands.add_parser("validate", help="check YAML without a control plane")
+    added.set_defaults(run=resources.validate)
+    added.add_argument("file", metavar="FILE", help="a file, a directory, or - for stdin")
+
+
+def _asking(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, command: Command, words: str
+) -> argparse.ArgumentParser:
+    """Adds a command that asks a running control plane."""
+    added = commands.add_parser(name, help=words)
+    added.set_defaults(run=command)
+    added.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        default=os.environ.get("MESHCTL_SERVER", serve.ADMIN),
+        help=f"admin interface to ask (MESHCTL_SERVER, or {serve.ADMIN})",
+    )
+    return added
+
+
+def _with_form(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", choices=_FORMS, default="table")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code. Wrong usage exits with 2 (argparse)."""
+    parsed = _parser().parse_args(arguments)
+    command: Command = parsed.run
+    try:
+        return command(parsed)
+    except MeshError as error:
+        complain(f"meshctl: {line}" for line in str(error).splitlines())
+        return FAILED
+    except BrokenPipeError:  # `meshctl get ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Text to resources: the envelope (apiVersion, kind, metadata) and one decoder per kind.
+
+Called by the directory reader, by `meshctl validate` and by the admin interface. One bad document does not hide the
+findings in the next. Never looks across resources: that is `references`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controlplane.config.fields import Field, Reading
+from controlplane.config.problems import FieldRefused, Problem
+from controlplane.config.rules import destination_rule
+from controlplane.config.service import service_entry, workload_entry
+from controlplane.config.traffic import virtual_service
+from controlplane.config.tree import Node, YamlDocument, plain, read
+from controlplane.model.configuration import Resource
+from controlplane.model.identity import Origin, ResourceId, ResourceKind
+from controlplane.model.names import RESOURCE_NAME
+
+# v1beta1 and v1alpha3 are the older names of the same schema.
+API_VERSIONS = tuple(f"networking.istio.io/{version}" for version in ("v1", "v1beta1", "v1alpha3"))
+_DECODERS: dict[ResourceKind, Callable[[Field, ResourceId], Resource]] = {
+    ResourceKind.SERVICE_ENTRY: service_entry,
+    ResourceKind.WORKLOAD_ENTRY: workload_entry,
+    ResourceKind.VIRTUAL_SERVICE: virtual_service,
+    ResourceKind.DESTINATION_RULE: destination_rule,
+}
+# What `kubectl get -o yaml` adds. It says nothing about the mesh, so it is not worth a warning.
+_METADATA = (
+    "name", "namespace", "labels", "annotations", "uid", "resourceVersion", "generation", "creationTimestamp",
+    "managedFields", "ownerReferences", "finalizers", "selfLink", "deletionTimestamp",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A resource with the document it was written in. `first_line`: where `text` starts in its file."""
+
+    resource: Resource
+    text: str
+    file: str
+    first_line: int
+
+    @property
+    def id(self) -> ResourceId:
+        """The resource's identity."""
+        return self.resource.id
+
+    def body(self) -> object:
+        """Returns the document as JSON-like values."""
+        return plain(next(read(self.text, self.file)).root)
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What one or more texts held. `problems` empty: all of it can be used, as far as each document goes."""
+
+    entries: tuple[Entry, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+    def __add__(self, other: Documents) -> Documents:
+        """Returns both together."""
+        return Documents(self.entries + other.entries, self.problems + other.problems, self.warnings + other.warnings)
+
+
+def _kind(record_kind: Field, version: Field) -> ResourceKind:
+    name = record_kind.text()
+    known = {kind.value: kind for kind in ResourceKind}
+    if version.text() not in API_VERSIONS:
+        version.refuse(f"unknown apiVersion {version.text()!r}; this version reads {API_VERSIONS[0]}")
+    if name not in known:
+        record_kind.refuse(f"unknown kind {name!r}; known are {', '.join(known)}")
+    return known[name]
+
+
+def _entry(document: YamlDocument, reading: Reading) -> Entry:
+    root = Field(reading, document.root, "")
+    if document.root.kind != "map":
+        root.refuse("expected a resource with apiVersion, kind, metadata and spec")
+    # The envelope's version and kind first: a document of another system should be named, not its fields refused.
+    version = Field(reading, document.root.entries.get("apiVersion", Node("nothing", document.root.line)), "apiVersion")
+    if version.node.kind == "nothing":
+        version.refuse("required field is missing")
+    named = Field(reading, document.root.entries.get("kind", Node("nothing", document.root.line)), "kind")
+    if named.node.kind == "nothing":
+        named.refuse("required field is missing")
+    kind = _kind(named, version)
+    record = root.record(("apiVersion", "kind", "metadata", "spec", "status"))
+    metadata = record.require("metadata").record(_METADATA)
+    identity = ResourceId(
+        kind,
+        metadata.read("namespace", lambda item: item.matching(RESOURCE_NAME, "a namespace")) or "default",
+        metadata.require("name").matching(RESOURCE_NAME, "a name (lower case letters, digits, - and .)"),
+    )
+    resource = _DECODERS[kind](record.require("spec"), identity)
+    return Entry(resource, document.text, reading.file, document.first_line)
+
+
+def parse(text: str, file: str, first_line: int = 1) -> Documents:
+    """Reads every document of `text`; never raises for what the text holds."""
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    try:
+        for document in read(text, file, first_line):
+            reading = Reading(file)
+            try:
+                entries.append(_entry(document, reading))
+            except FieldRefused as refused:
+                problems.append(refused.problem)
+            else:
+                warnings.extend(reading.warnings)
+    except FieldRefused as refused:
+        problems.append(refused.problem)
+    return Documents(tuple(entries), tuple(problems), tuple(warnings))
+
+
+def origin(entry: Entry) -> Origin:
+    """Returns where the resource stands, for messages about the whole of it."""
+    return Origin(entry.file, entry.first_line)

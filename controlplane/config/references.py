@@ -1,0 +1,103 @@
+"""Checks across resources: dangling references, and two resources that claim one thing. Pure.
+
+A host without a dot may be an application that registers later, so an unknown one is a warning; an unknown host with
+a dot, and an unknown subset, are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from controlplane.config.documents import Entry, origin
+from controlplane.config.problems import Problem
+from controlplane.model.configuration import Configuration
+from controlplane.model.identity import Origin, ResourceId
+from controlplane.model.policy import DestinationRule
+from controlplane.model.service import ServiceEntry
+from controlplane.model.traffic import Destination, VirtualService
+
+
+def conflicts(entries: Iterable[Entry]) -> Iterator[Problem]:
+    """Yields a problem for each resource that repeats another's identity or claims another's host."""
+    ids: dict[ResourceId, Entry] = {}
+    hosts: dict[tuple[type, str], Entry] = {}
+    for entry in entries:
+        first = ids.setdefault(entry.id, entry)
+        if first is not entry:
+            yield Problem(origin(entry), f"{entry.id} is defined before, in {origin(first)}")
+            continue
+        for host in _claims(entry):
+            holder = hosts.setdefault((type(entry.resource), host), entry)
+            if holder is not entry:
+                what = f"{entry.id} and {holder.id} (in {origin(holder)}) are both for the host {host}"
+                yield Problem(origin(entry), f"conflict: {what}; merge them into one")
+
+
+def _claims(entry: Entry) -> tuple[str, ...]:
+    resource = entry.resource
+    if isinstance(resource, DestinationRule):
+        return (resource.host,)
+    if isinstance(resource, ServiceEntry) or (isinstance(resource, VirtualService) and resource.applies):
+        return resource.hosts
+    return ()
+
+
+def _unknown(host: str, place: Origin) -> tuple[Problem | None, Problem | None]:
+    if "." in host:
+        return Problem(place, f"unknown host {host}: no ServiceEntry has it"), None
+    return None, Problem(
+        place, f"no ServiceEntry has the host {host}: it is served once an application registers as {host}"
+    )
+
+
+def dangling(
+    entries: Iterable[Entry], configuration: Configuration, registered: Collection[str] = ()
+) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """Returns (problems, warnings) about hosts, subsets and ports that resources name.
+
+    Args:
+        entries: the resources to look at.
+        configuration: all of them together, to look names up in.
+        registered: applications known from the registration service; naming them is no reason to warn.
+    """
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    for entry in entries:
+        for host, destination, place in _mentions(entry):
+            if host not in configuration.services and host not in registered:
+                problem, warning = _unknown(host, place)
+                if problem:
+                    problems.append(problem)
+                    continue
+                if warning:
+                    warnings.append(warning)
+            if destination:
+                problems.extend(_wrong_part(destination, configuration))
+    return tuple(problems), tuple(warnings)
+
+
+def _mentions(entry: Entry) -> Iterator[tuple[str, Destination | None, Origin]]:
+    resource = entry.resource
+    if isinstance(resource, VirtualService):
+        for route in resource.routes:
+            for destination in route.destinations:
+                yield destination.host, destination, destination.origin
+    elif isinstance(resource, DestinationRule):
+        place = Origin(resource.origin.file, resource.origin.line, "spec.host")
+        yield resource.host, None, place
+
+
+def _wrong_part(destination: Destination, configuration: Configuration) -> Iterator[Problem]:
+    place = destination.origin
+    if destination.subset:
+        rule = configuration.rules.get(destination.host)
+        if rule is None:
+            text = f"unknown subset {destination.subset}: no DestinationRule is for the host {destination.host}"
+            yield Problem(place, text)
+        elif rule.subset(destination.subset) is None:
+            known = ", ".join(subset.name for subset in rule.subsets) or "none"
+            text = f"unknown subset {destination.subset} of {destination.host}; {rule.id} in {rule.origin} has: {known}"
+            yield Problem(place, text)
+    service = configuration.services.get(destination.host)
+    if destination.port and service and destination.port != service.ports[0].number:
+        yield Problem(place, f"port {destination.port} is not served; {service.id} serves {service.ports[0].number}")

@@ -1,0 +1,1 @@
+"""The xDS server: pure stream machines (`machine`, `subscription`) and the gRPC service that carries them."""

@@ -1,0 +1,162 @@
+"""One open xDS stream: reads requests into its machine, writes what the machine says. Decides nothing.
+
+Made by `service` per RPC. Two tasks: this handler writes, a second one reads; the machine stands between them, so
+there is no queue, and a client that does not read holds up nothing but its own writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import grpc
+
+from controlplane.server.machine import StreamMachine
+from controlplane.server.node import Node
+from controlplane.server.status import ClientInfo, Event, EventKind, describe_all
+from controlplane.server.subscription import Shift
+from controlplane.server.type_urls import Method
+from controlplane.server.wire import Assembler, Limits, Refused, decode_delta, decode_node, decode_sotw
+from controlplane.snapshot import ResourceCache
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class Host(Protocol):
+    """What a stream needs of its server."""
+
+    cache: ResourceCache
+    limits: Limits
+    assembler: Assembler
+
+    def moved(self, stream: Stream, shift: Shift) -> None:
+        """Keeps the index of who wants what."""
+
+    def report(self, event: Event) -> None:
+        """Passes an event on to the hook."""
+
+
+class Stream:
+    """Mutable; owned by the server's loop thread."""
+
+    __slots__ = ("_context", "_end", "_host", "_method", "_wake", "id", "machine", "node", "opened_at", "sent", "view")
+
+    def __init__(self, host: Host, stream_id: int, method: Method, context: Context) -> None:
+        self.id = stream_id
+        self.machine = StreamMachine(delta=method.delta, aggregated=not method.type_url)
+        self.node = Node()
+        self.view: str | None = None  # known with the first request
+        self.opened_at = time.time()
+        self.sent = 0
+        self._host = host
+        self._method = method
+        self._context = context
+        self._wake = asyncio.Event()
+        self._end: tuple[grpc.StatusCode, str] | None = None
+
+    def wake(self) -> None:
+        """Has the writer look whether there is something to send."""
+        self._wake.set()
+
+    def end(self, code: grpc.StatusCode, text: str) -> None:
+        """Has the writer end the stream with this status."""
+        if self._end is None:
+            self._end = (code, text)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Serves the stream until either side ends it."""
+        # A client that waits for response headers must not wait for the first change.
+        await self._context.send_initial_metadata(())
+        reader = asyncio.ensure_future(self._read())
+        reader.add_done_callback(lambda _: self._wake.set())
+        try:
+            await self._write(reader)
+        finally:
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # told already, by result() in _write
+                await reader
+
+    async def _write(self, reader: asyncio.Future[None]) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._end is None and self.view is not None:
+                snapshot = self._host.cache.snapshot(self.view)
+                reply = None if self.machine.at_rest(snapshot) else self.machine.next_reply(snapshot)
+                if reply is None:
+                    break
+                await self._context.write(self._host.assembler.assemble(reply, delta=self._method.delta))
+                self.sent += 1
+            if self._end is not None:
+                await self._context.abort(*self._end)
+            if reader.done():
+                reader.result()  # raises what the reader failed of, for grpc to log and to answer
+                return
+
+    async def _read(self) -> None:
+        decode: Callable[..., tuple[Any, Any]] = decode_delta if self._method.delta else decode_sotw
+        while True:
+            raw: Any = await self._context.read()
+            if raw is grpc.aio.EOF:
+                return
+            try:
+                request, node = decode(raw, self._method.type_url, self._host.limits)
+                view = self._seen(node)
+                self._check(request.type_url)
+            except Refused as error:
+                self._refuse(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                return
+            snapshot = self._host.cache.snapshot(view)
+            shift = self.machine.receive(request, snapshot)
+            if request.error is not None:
+                self._report(EventKind.NACKED, request.type_url, request.error)
+            if shift:
+                self._host.moved(self, shift)
+                if self.machine.subscribed > self._host.limits.names:
+                    text = f"more than {self._host.limits.names} names subscribed on one stream"
+                    self._refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+                    return
+            if not self.machine.at_rest(snapshot):
+                self._wake.set()
+
+    def _seen(self, node: Any) -> str:
+        if self.view is None:
+            self.node = decode_node(node)
+            self.view = self._host.cache.view_of(self.node)
+            self._report(EventKind.OPENED)
+        return self.view
+
+    def _check(self, type_url: str) -> None:
+        known = self.machine.subscriptions
+        if type_url not in known and len(known) >= self._host.limits.types:
+            raise Refused(f"more than {self._host.limits.types} resource types on one stream")
+
+    def _refuse(self, code: grpc.StatusCode, text: str) -> None:
+        self._report(EventKind.REFUSED, text=text)
+        self.end(code, text)
+
+    def _report(self, kind: EventKind, type_url: str = "", text: str = "") -> None:
+        self._host.report(Event(kind, self.id, self.node, self._context.peer(), type_url, text))
+
+    def closed(self) -> None:
+        """Tells the hook that the stream is over, if it was told that it began."""
+        if self.view is not None:
+            self._report(EventKind.CLOSED)
+
+    def describe(self) -> ClientInfo:
+        """Returns who is at the other end and what it has."""
+        return ClientInfo(
+            id=self.id,
+            node=self.node,
+            view=self.view or "",
+            peer=self._context.peer(),
+            transport="delta" if self._method.delta else "sotw",
+            service=self._method.type_url or "ADS",
+            opened_at=self.opened_at,
+            sent=self.sent,
+            subscriptions=describe_all(self.machine),
+        )

@@ -1,0 +1,1 @@
+"""Model to xDS, pure: the same configuration and instances always give the same resources."""

@@ -1,0 +1,100 @@
+"""Load balancing of a cluster: the policy its rule names, in a form that every client can use. Pure.
+
+ROUND_ROBIN and ring hash go out as the plain `lb_policy`, which is what all clients know (gRFC A27, A42). The others
+are a list of `load_balancing_policy` extensions of which a client takes the first it knows (A52), ending in round
+robin: a client that cannot do LEAST_REQUEST then still works, where the enum would make it refuse the cluster.
+
+Learnt from the clients (tests/e2e/test_translated_policies.py): Envoy refuses `load_balancing_policy` together with
+locality settings in `common_lb_config`; grpc-js refuses a typed ring hash that gives its sizes.
+"""
+
+from __future__ import annotations
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.load_balancing_policies.common.v3 import common_pb2
+from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
+from envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
+from envoy.extensions.load_balancing_policies.random.v3 import random_pb2
+from envoy.extensions.load_balancing_policies.ring_hash.v3 import ring_hash_pb2
+from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2
+from envoy.extensions.load_balancing_policies.wrr_locality.v3 import wrr_locality_pb2
+from google.protobuf.wrappers_pb2 import UInt32Value, UInt64Value
+
+from controlplane.model.policy import LoadBalancer
+from controlplane.translate.durations import duration
+from controlplane.translate.listener import packed
+from meshsdk.model.policy import LeastRequest, Maglev, RandomChoice, RingHash, RoundRobin, SlowStart
+
+_PREFIX = "envoy.load_balancing_policies."
+
+
+def apply_load_balancer(cluster: cluster_pb2.Cluster, balancer: LoadBalancer) -> None:
+    """Sets the policy of `cluster`, and how it spreads over localities (hashing policies look at all at once, A42)."""
+    if isinstance(balancer.policy, RoundRobin):
+        _by_enum(cluster, balancer)
+    elif isinstance(balancer.policy, RingHash):
+        cluster.lb_policy = cluster_pb2.Cluster.RING_HASH
+        cluster.ring_hash_lb_config.hash_function = cluster_pb2.Cluster.RingHashLbConfig.XX_HASH
+        cluster.ring_hash_lb_config.minimum_ring_size.value = balancer.policy.min_size
+        cluster.ring_hash_lb_config.maximum_ring_size.value = balancer.policy.max_size
+    else:
+        for name, message in _candidates(balancer):
+            policy = cluster.load_balancing_policy.policies.add()
+            policy.typed_extension_config.name = _PREFIX + name
+            policy.typed_extension_config.typed_config.CopyFrom(packed(message))
+
+
+def _by_enum(cluster: cluster_pb2.Cluster, balancer: LoadBalancer) -> None:
+    cluster.lb_policy = cluster_pb2.Cluster.ROUND_ROBIN
+    if balancer.prefer_zone:
+        cluster.common_lb_config.zone_aware_lb_config.SetInParent()
+    else:
+        cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
+    if balancer.slow_start:
+        cluster.round_robin_lb_config.slow_start_config.CopyFrom(_slow_start(balancer.slow_start))
+
+
+def _slow_start(value: SlowStart) -> cluster_pb2.Cluster.SlowStartConfig:
+    config = cluster_pb2.Cluster.SlowStartConfig(slow_start_window=duration(value.window))
+    config.aggression.default_value = value.aggression
+    config.aggression.runtime_key = "meshsdk.slow_start.aggression"  # required by Envoy; no runtime layer sets it
+    config.min_weight_percent.value = value.min_weight * 100
+    return config
+
+
+def _localities(balancer: LoadBalancer) -> common_pb2.LocalityLbConfig:
+    config = common_pb2.LocalityLbConfig()
+    if balancer.prefer_zone:
+        config.zone_aware_lb_config.SetInParent()
+    else:
+        config.locality_weighted_lb_config.SetInParent()
+    return config
+
+
+def _candidates(balancer: LoadBalancer) -> list[tuple[str, object]]:
+    """Returns (name, configuration) of the policies to try, best first."""
+    policy = balancer.policy
+    found: list[tuple[str, object]] = []
+    if isinstance(policy, LeastRequest):
+        config = least_request_pb2.LeastRequest(
+            choice_count=UInt32Value(value=policy.choices), locality_lb_config=_localities(balancer)
+        )
+        if balancer.slow_start:
+            value = balancer.slow_start
+            config.slow_start_config.slow_start_window.CopyFrom(duration(value.window))
+            config.slow_start_config.aggression.default_value = value.aggression
+            config.slow_start_config.aggression.runtime_key = "meshsdk.slow_start.aggression"
+            config.slow_start_config.min_weight_percent.value = value.min_weight * 100
+        found.append(("least_request", config))
+    elif isinstance(policy, RandomChoice):
+        found.append(("random", random_pb2.Random(locality_lb_config=_localities(balancer))))
+    elif isinstance(policy, Maglev):
+        found.append(("maglev", maglev_pb2.Maglev(table_size=UInt64Value(value=policy.table_size))))
+        ring = ring_hash_pb2.RingHash(hash_function=ring_hash_pb2.RingHash.XX_HASH)
+        found.append(("ring_hash", ring))  # gRPC has no maglev; it can keep the affinity
+    # Weighted localities for gRPC, where round_robin alone knows nothing of them; Envoy takes the plain one.
+    plain = cluster_pb2.LoadBalancingPolicy.Policy()
+    plain.typed_extension_config.name = _PREFIX + "round_robin"
+    plain.typed_extension_config.typed_config.CopyFrom(packed(round_robin_pb2.RoundRobin()))
+    weighted = wrr_locality_pb2.WrrLocality(endpoint_picking_policy=cluster_pb2.LoadBalancingPolicy(policies=[plain]))
+    return [*found, ("wrr_locality", weighted)]

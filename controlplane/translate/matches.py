@@ -1,0 +1,68 @@
+"""A call's match to `envoy.config.route.v3.RouteMatch`. Pure; used by `routes`.
+
+Only forms that gRPC's own clients know are used (gRFC A28), but for request fields: those go out as dynamic metadata
+under the name of Envoy's field extraction filter, which stores a list of values under the dotted path of a field.
+"""
+
+from __future__ import annotations
+
+from envoy.config.route.v3 import route_components_pb2 as route_pb2
+from envoy.type.matcher.v3 import metadata_pb2, regex_pb2, string_pb2, value_pb2
+from google.protobuf.wrappers_pb2 import BoolValue
+
+from controlplane.model.traffic import CallMatch
+from controlplane.translate.names import FIELD_EXTRACTION
+from meshsdk.model.matching import FieldMatch, HeaderMatch, PathKind, PresentMatch, RangeMatch, StringKind, StringMatch
+
+
+def string_matcher(match: StringMatch) -> string_pb2.StringMatcher:
+    """Returns the wire form of a string test."""
+    if match.kind is StringKind.REGEX:
+        return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=match.value))
+    return string_pb2.StringMatcher(**{match.kind.value: match.value}, ignore_case=match.ignore_case)
+
+
+def _header(match: HeaderMatch) -> route_pb2.HeaderMatcher:
+    if isinstance(match.test, PresentMatch):
+        return route_pb2.HeaderMatcher(name=match.name, present_match=match.test.present, invert_match=match.invert)
+    if isinstance(match.test, RangeMatch):
+        raise TypeError("configuration has no range tests on headers")
+    return route_pb2.HeaderMatcher(
+        name=match.name,
+        string_match=string_matcher(match.test),
+        invert_match=match.invert,
+        treat_missing_header_as_empty=match.treat_missing_as_empty,
+    )
+
+
+def _field(match: FieldMatch) -> metadata_pb2.MetadataMatcher:
+    if isinstance(match.test, StringMatch):
+        one = value_pb2.ValueMatcher(string_match=string_matcher(match.test))
+        value = value_pb2.ValueMatcher(list_match=value_pb2.ListMatcher(one_of=one))
+    elif isinstance(match.test, PresentMatch):
+        value = value_pb2.ValueMatcher(present_match=match.test.present)
+    else:
+        raise TypeError("configuration has no range tests on request fields")
+    return metadata_pb2.MetadataMatcher(
+        filter=FIELD_EXTRACTION,
+        path=[metadata_pb2.MetadataMatcher.PathSegment(key=".".join(match.path))],
+        value=value,
+        invert=match.invert,
+    )
+
+
+def route_match(match: CallMatch) -> route_pb2.RouteMatch:
+    """Returns the wire form of `match`, without its source labels: those were decided by the view."""
+    message = route_pb2.RouteMatch(
+        headers=[_header(header) for header in match.headers],
+        dynamic_metadata=[_field(param) for param in match.params],
+    )
+    if match.path.kind is PathKind.REGEX:
+        message.safe_regex.CopyFrom(regex_pb2.RegexMatcher(regex=match.path.value))
+    elif match.path.kind is PathKind.EXACT:
+        message.path = match.path.value
+    else:
+        message.prefix = match.path.value
+    if match.path.ignore_case:
+        message.case_sensitive.CopyFrom(BoolValue(value=False))
+    return message

@@ -1,0 +1,74 @@
+"""Which callers share routes, and which rules a caller is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.model.identity import ResourceId, ResourceKind
+from controlplane.model.traffic import CallMatch, Destination, HttpRoute, VirtualService
+from controlplane.translate.view import View, depends_on_view, source_pairs, view_of, visible
+from meshsdk.model.matching import FieldMatch, PathKind, PathMatch, PresentMatch
+
+EVERY = PathMatch(PathKind.PREFIX, "/")
+PLAIN = CallMatch("", EVERY)
+FOR_WEB = CallMatch("", EVERY, source_labels={"app": "web", "tier": "1"})
+ON_FIELD = CallMatch("", EVERY, params=(FieldMatch(("id",), PresentMatch()),))
+
+
+def service(*matches: CallMatch) -> VirtualService:
+    """Returns routes with these matches."""
+    identity = ResourceId(ResourceKind.VIRTUAL_SERVICE, "default", "orders")
+    return VirtualService(identity, ("orders",), (HttpRoute("", matches, (Destination("orders", "", 1),)),))
+
+
+@pytest.mark.parametrize(
+    ("labels", "agent", "match", "shown"),
+    [
+        ({}, "gRPC C-core linux", PLAIN, True),
+        ({"app": "web", "tier": "1"}, "gRPC C-core linux", FOR_WEB, True),
+        ({"app": "web"}, "meshsdk", FOR_WEB, False),
+        ({"app": "web", "tier": "2"}, "meshsdk", FOR_WEB, False),
+        ({}, "meshsdk", ON_FIELD, True),
+        ({}, "envoy", ON_FIELD, True),
+        ({}, "gRPC C-core linux", ON_FIELD, False),
+        ({}, "gRPC Node Pure JS", ON_FIELD, False),
+        ({}, "", ON_FIELD, False),
+        ({}, "meshsdk", CallMatch("", EVERY, impossible=True), False),
+    ],
+)
+def test_visible(labels: dict[str, str], agent: str, match: CallMatch, shown: bool) -> None:
+    """Rules for other callers, and rules that the caller would take for every call, are left out."""
+    assert visible(match, view_of(labels, "", agent)) is shown
+
+
+def test_application_counts_as_label() -> None:
+    """A node's application is its label `app`, unless it has one of its own."""
+    assert view_of({}, "web", "").labels == (("app", "web"),)
+    assert view_of({"app": "shop"}, "web", "").labels == (("app", "shop"),)
+
+
+def test_equal_nodes_share_a_view() -> None:
+    """The order of labels makes no difference; another agent does."""
+    one = view_of({"a": "1", "b": "2"}, "web", "meshsdk")
+    assert one.key == view_of({"b": "2", "a": "1"}, "web", "meshsdk").key
+    assert one.key != view_of({"a": "1", "b": "2"}, "web", "grpc").key
+
+
+def test_hostile_labels_are_bounded() -> None:
+    """A node with a million letters in a label, or a hundred labels, gives a small view."""
+    view = view_of({"x": "y" * 1_000_000, **{str(number): "" for number in range(100)}}, "", "")
+    assert len(view.labels) == 64
+    assert "x" not in dict(view.labels)
+
+
+def test_narrowing_keeps_what_makes_a_difference() -> None:
+    """Views that differ in labels no rule names have equal routes."""
+    pairs = source_pairs(service(PLAIN, FOR_WEB))
+    assert pairs == {("app", "web"), ("tier", "1")}
+    assert view_of({"pod": "a", "tier": "2"}, "web", "").narrowed(pairs) == View((("app", "web"),))
+
+
+@pytest.mark.parametrize(("match", "depends"), [(PLAIN, False), (FOR_WEB, True), (ON_FIELD, True)])
+def test_depends_on_view(match: CallMatch, depends: bool) -> None:
+    """Only rules with source labels or request fields make views differ."""
+    assert depends_on_view(service(match)) is depends

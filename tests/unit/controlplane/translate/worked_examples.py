@@ -1,0 +1,71 @@
+"""Golden examples: YAML beside the xDS it becomes, as JSON. `python worked_examples.py` writes the JSON anew.
+
+Used by test_golden. Look at the difference before committing what was written.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[4]
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+
+from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401 - json_format looks Any types up
+from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401 - see above
+    http_connection_manager_pb2,
+)
+from google.protobuf import json_format
+
+from controlplane.config.directory import load_file
+from controlplane.config.merge import merge
+from controlplane.translate.clusters import clusters
+from controlplane.translate.endpoints import EndpointEncoder
+from controlplane.translate.listener import listener
+from controlplane.translate.routes import route_configuration
+from controlplane.translate.targets import targets
+from controlplane.translate.view import DEFAULT_VIEW, view_of
+from meshsdk.model.instance import Instance, InstanceState
+
+FOLDER = Path(__file__).parent / "golden"
+INSTANCES = {
+    "orders": {
+        "a": Instance("orders", "a", "10.1.0.1:50051", labels={"version": "v1"}, zone="a", region="eu"),
+        "b": Instance("orders", "b", "10.1.0.2:50051", labels={"version": "v2"}, weight=2, started_at=1700000000.5),
+        "c": Instance("orders", "c", "10.1.0.3:50051", labels={"version": "v2"}, state=InstanceState.DRAINING),
+        "d": Instance("orders", "d", "10.1.0.4:50051", labels={"version": "v2"}, state=InstanceState.STARTING),
+    }
+}
+VIEWS = {
+    "routes for a stock client": DEFAULT_VIEW,
+    "routes for a meshsdk client of app web": view_of({"app": "web"}, "web", "meshsdk"),
+}
+
+
+def translated(example: Path) -> dict[str, object]:
+    """Returns everything an example becomes: title -> xDS resource as JSON."""
+    configuration = merge(load_file(example)).configuration
+    encoder = EndpointEncoder()
+    found: dict[str, object] = {}
+    for host in sorted(configuration.hosts()):
+        found[f"listener {host}"] = listener(host)
+        for title, view in VIEWS.items():
+            found[f"{title}: {host}"] = route_configuration(host, configuration, view)
+        for cluster in clusters(host, configuration):
+            found[f"cluster {cluster.name}"] = cluster
+        for target in targets(host, configuration):
+            found[f"endpoints {target.name}"] = encoder.assignment(target, [], INSTANCES)
+    return {title: json_format.MessageToDict(message) for title, message in found.items()}
+
+
+def examples() -> list[Path]:
+    """Returns the examples."""
+    return sorted(FOLDER.glob("*.yaml"))
+
+
+if __name__ == "__main__":
+    for path in examples():
+        path.with_suffix(".json").write_text(json.dumps(translated(path), indent=1) + "\n")
+        print(path.with_suffix(".json"))
