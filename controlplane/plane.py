@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from controlplane.config.documents import Entry
 from controlplane.config.problems import Problem
 from controlplane.configured import Applied, Configured
 from controlplane.model.identity import ResourceId, ResourceKind
+from controlplane.model.service import Resolution
 from controlplane.publication import Publication
 from controlplane.registries.leases import Change
 from controlplane.registries.registration import Registration
@@ -172,7 +173,17 @@ class Plane:
     def warnings(self) -> tuple[Problem, ...]:
         """Returns what is in force and has no effect, or waits for something."""
         with self.lock:
-            return self._configured.accepted.warnings(self._publication.apps)
+            return (*self._configured.accepted.warnings(self._publication.apps), *self._unused())
+
+    def _unused(self) -> Iterator[Problem]:
+        """Yields a warning for each application whose instances register and get no calls."""
+        for app, group in self.registration.instances.items():
+            service = self._configured.accepted.configuration.services.get(app)
+            if service and (service.workloads or service.resolution is Resolution.DNS):
+                what = "lists its endpoints" if service.workloads else "is resolved by DNS"
+                yield Problem(
+                    service.origin, f"{len(group)} registered instances of {app} get no calls: {service.id} {what}"
+                )
 
     def status(self) -> dict[str, object]:
         """Returns counts, problems and warnings as JSON-like values."""
@@ -187,5 +198,5 @@ class Plane:
                 "views": self._publication.views,
                 **self.registration.counts(),
                 "problems": [str(problem) for problem in self._configured.problems],
-                "warnings": [str(warning) for warning in accepted.warnings(self._publication.apps)],
+                "warnings": [str(warning) for warning in self.warnings()],
             }

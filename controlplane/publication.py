@@ -91,7 +91,7 @@ class Publication:
 
     def _assignment(self, target: Target) -> Packed:
         workloads = [entry.workload for entry in self._configuration.workloads] if target.selects else []
-        return pack(self._encoder.assignment(target, workloads, self._instances))
+        return pack(self._encoder.assignment(target, workloads, self._instances), target.name)
 
     # -- instances --------------------------------------------------------------------------------------------------
 

@@ -38,11 +38,13 @@ class Target:
 
         An application's name counts as its label `app`. STARTING and OFFLINE instances are not shown.
         """
-        if not self.selects or instance.state not in {InstanceState.ONLINE, InstanceState.DRAINING}:
+        state = instance.state
+        if not self.selects or not (state is InstanceState.ONLINE or state is InstanceState.DRAINING):
             return False
-        return all(
-            (instance.app if key == "app" else instance.labels.get(key)) == value for key, value in self.labels.items()
-        )
+        for key, value in self.labels.items():
+            if (instance.app if key == "app" else instance.labels.get(key)) != value:
+                return False
+        return True
 
 
 def targets(host: str, configuration: Configuration) -> Iterator[Target]:

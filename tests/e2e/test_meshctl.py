@@ -182,8 +182,10 @@ def test_refused_apply(served: Served, config: Path) -> None:
     bad = served.ask("apply", "-f", "-", stdin=USERS.replace("number", "numbr"))
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr == "meshctl: (stdin):4: spec.ports[0].numbr: unknown field, did you mean number?\n"
-    owned = served.ask("apply", "-f", "-", stdin=ORDERS.split("---")[0])
-    assert owned.stderr == f"meshctl: (stdin):1: ServiceEntry/orders is kept in {config}/orders.yaml:1; change it there\n"
+    owned = served.ask("apply", "-f", "-", stdin=ORDERS.split("---", maxsplit=1)[0])
+    assert (
+        owned.stderr == f"meshctl: (stdin):1: ServiceEntry/orders is kept in {config}/orders.yaml:1; change it there\n"
+    )
     assert served.ask("delete", "se", "orders").returncode == 1
     assert served.status() == before
 
@@ -309,7 +311,7 @@ def test_serve_refuses_what_it_cannot_do(tmp_path: Path, arguments: tuple[str, .
     defaults = ("--xds", "127.0.0.1:0", "--admin", "127.0.0.1:0")
     ended = meshctl("serve", "--config", str(tmp_path), *defaults, *arguments)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert [line for line in ended.stderr.splitlines() if line.startswith("meshctl: ")][0].count(reason) == 1
+    assert next(line for line in ended.stderr.splitlines() if line.startswith("meshctl: ")).count(reason) == 1
 
 
 def test_serve_refuses_bad_yaml_at_the_start(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def test_apply_get_and_delete(api: Api) -> None:
         ("GET", "/v1/nothing", b"", 404, "there is nothing at /v1/nothing"),
         ("POST", "/v1/status", b"", 405, "POST is not possible on /v1/status"),
         ("GET", "/v1/routes/gone", b"", 404, "there is no service gone; meshctl status counts them"),
-        ("GET", "/v1/resources/Pod", b"", 400, "unknown kind 'Pod'; known are ServiceEntry, WorkloadEntry, "
-         "VirtualService, DestinationRule"),
+        ("GET", "/v1/resources/Pod", b"", 400, ("unknown kind 'Pod'; known are ServiceEntry, WorkloadEntry, "
+         "VirtualService, DestinationRule")),
         ("GET", "/v1/resources/ServiceEntry/default/gone", b"", 404, "there is no ServiceEntry/gone"),
         ("GET", "/v1/resources/ServiceEntry/default", b"", 405, "GET is not possible there"),
         ("DELETE", "/v1/resources/ServiceEntry/shop/gone", b"", 404, "there is no ServiceEntry/shop/gone"),
@@ -78,7 +78,9 @@ def test_refusals(api: Api, method: str, path: str, body: bytes, status: int, er
 
 def test_status_counts_and_lists(api: Api, plane: Plane) -> None:
     """Status has counts, warnings, and who refuses what."""
-    text = SERVICE + "  # nothing\n---\n" + SERVICE.replace("orders", "users").replace("spec: {", "spec: {exportTo: [a], ")
+    text = (
+        SERVICE + "  # nothing\n---\n" + SERVICE.replace("orders", "users").replace("spec: {", "spec: {exportTo: [a], ")
+    )
     api.answer("POST", "/v1/resources?file=f.yaml", text.encode())
     plane.registration.register(Instance("stock", "1", "10.0.0.1:80"), 15, 0.0)
     value = api.answer("GET", "/v1/status", b"").value
@@ -104,6 +106,16 @@ def test_routes_and_endpoints_of_a_service(api: Api, plane: Plane) -> None:
     assert api.answer("GET", "/v1/routes/stock", b"").value[0]["to"] == "stock"
     (row,) = api.answer("GET", "/v1/endpoints/stock", b"").value
     assert (row["address"], row["labels"]) == ("10.0.0.1:80", {"version": "v1"})
+
+
+def test_instances_without_calls_are_reported(plane: Plane) -> None:
+    """An application that registers although its ServiceEntry lists endpoints is told so in status."""
+    plane.apply(SERVICE.replace("spec: {", "spec: {resolution: STATIC, endpoints: [{address: 10.0.0.9}], "), "f.yaml")
+    assert plane.status()["warnings"] == []
+    plane.registration.register(Instance("orders", "1", "10.0.0.1:80"), 15, 0.0)
+    assert plane.status()["warnings"] == [
+        "f.yaml:4: spec: 1 registered instances of orders get no calls: ServiceEntry/orders lists its endpoints"
+    ]
 
 
 def test_application_is_dropped_after_it_lingered() -> None:

@@ -48,7 +48,9 @@ def match(text: str) -> CallMatch:
 
 def balancer(text: str) -> LoadBalancer:
     """Returns the load balancer of a rule."""
-    return resource("DestinationRule", f"  host: orders\n  trafficPolicy: {{loadBalancer: {text}}}\n").policy.load_balancer
+    return resource(
+        "DestinationRule", f"  host: orders\n  trafficPolicy: {{loadBalancer: {text}}}\n"
+    ).policy.load_balancer
 
 
 def test_service_entry_with_everything() -> None:
@@ -237,8 +239,10 @@ def test_fields_without_effect_are_reported() -> None:
         "f.yaml:9: spec.http[0].fault: has no effect in this version",
         "f.yaml:10: spec.http[0].mirror: has no effect in this version",
         "f.yaml:14: spec.http[0].route[0].headers: has no effect in this version",
-        "f.yaml:11: spec.http[0].retries.retryOn: has no effect on gRPC clients, which retry on cancelled, "
-        "deadline-exceeded, internal, resource-exhausted, unavailable only",
+        (
+            "f.yaml:11: spec.http[0].retries.retryOn: has no effect on gRPC clients, which retry on cancelled, "
+            "deadline-exceeded, internal, resource-exhausted, unavailable only"
+        ),
     ]
     assert documents.entries[0].resource.applies
 

@@ -56,8 +56,10 @@ def test_unknown_plain_name_may_register_later() -> None:
     """An application's name is accepted with a warning, which goes once the application is registered."""
     accepted = merge(parse(ROUTES.format(name="r", host="orders", to="host: orders"), "a.yaml"))
     assert [str(warning) for warning in accepted.warnings()] == [
-        "a.yaml:8: spec.http[0].route[0].destination: no ServiceEntry has the host orders: it is served once an "
-        "application registers as orders"
+        (
+            "a.yaml:8: spec.http[0].route[0].destination: no ServiceEntry has the host orders: it is served once an "
+            "application registers as orders"
+        )
     ]
     assert accepted.warnings({"orders"}) == ()
 
@@ -70,7 +72,10 @@ def test_unknown_subset_is_dangling() -> None:
         "a.yaml:8: spec.http[0].route[0].destination: unknown subset v2: no DestinationRule is for the host orders"
     ]
     assert refused(routes, service, RULE.format(name="d", host="orders")) == [
-        "a.yaml:8: spec.http[0].route[0].destination: unknown subset v2 of orders; DestinationRule/d in c.yaml:5 has: v1"
+        (
+            "a.yaml:8: spec.http[0].route[0].destination: unknown subset v2 of orders; DestinationRule/d "
+            "in c.yaml:5 has: v1"
+        )
     ]
 
 
@@ -87,7 +92,7 @@ def test_two_resources_for_one_host_conflict(form: str) -> None:
     """Two resources of a kind that claim one host are refused, and both files are named."""
     values = {"host": "orders", "to": "host: orders"}
     found = refused(form.format(name="one", **values), form.format(name="two", **values))
-    kind = form.split("kind: ")[1].split("\n")[0]
+    kind = form.split("kind: ")[1].split("\n", maxsplit=1)[0]
     assert found == [
         f"b.yaml:1: conflict: {kind}/two and {kind}/one (in a.yaml:1) are both for the host orders; merge them into one"
     ]

@@ -35,8 +35,10 @@ def refusals(text: str) -> list[str]:
         ),
         (
             "\n\napiVersion: networking.istio.io/v1\nkind: Gateway\n",
-            "f.yaml:4: kind: unknown kind 'Gateway'; known are ServiceEntry, WorkloadEntry, VirtualService, "
-            "DestinationRule",
+            (
+                "f.yaml:4: kind: unknown kind 'Gateway'; known are ServiceEntry, WorkloadEntry, VirtualService, "
+                "DestinationRule"
+            ),
         ),
         (
             "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {}\nspec: {}\n",
@@ -157,15 +159,19 @@ def test_service_entry(spec: str, expected: str) -> None:
         ),
         (
             "  - retries: {attempts: 2, retryOn: 'unavailable,sometimes'}\n" + ROUTE,
-            "8: spec.http[0].retries.retryOn: unknown condition 'sometimes'; expected a status code or some of 5xx, "
-            "cancelled, connect-failure, deadline-exceeded, envoy-ratelimited, gateway-error, "
-            "http3-post-connect-failure, internal, refused-stream, reset, reset-before-request, resource-exhausted, "
-            "retriable-4xx, retriable-headers, retriable-status-codes, unavailable",
+            (
+                "8: spec.http[0].retries.retryOn: unknown condition 'sometimes'; expected a status code or some of "
+                "5xx, cancelled, connect-failure, deadline-exceeded, envoy-ratelimited, gateway-error, "
+                "http3-post-connect-failure, internal, refused-stream, reset, reset-before-request, "
+                "resource-exhausted, retriable-4xx, retriable-headers, retriable-status-codes, unavailable"
+            ),
         ),
         (
             "  - match:\n    - uri: {exact: orders}\n" + ROUTE,
-            "9: spec.http[0].match[0].uri: 'orders' does not start with /: the path of a call is "
-            "/package.Service/Method",
+            (
+                "9: spec.http[0].match[0].uri: 'orders' does not start with /: the path of a call is "
+                "/package.Service/Method"
+            ),
         ),
         (
             "  - match:\n    - uri: {exact: /a}\n" + ROUTE,
@@ -177,23 +183,31 @@ def test_service_entry(spec: str, expected: str) -> None:
         ),
         (
             "  - match:\n    - uri: {regex: '('}\n" + ROUTE,
-            "9: spec.http[0].match[0].uri.regex: not a regular expression: missing ), unterminated subpattern at "
-            "position 0",
+            (
+                "9: spec.http[0].match[0].uri.regex: not a regular expression: missing ), unterminated subpattern at "
+                "position 0"
+            ),
         ),
         (
             "  - match:\n    - uri: {regex: '(?=a)b'}\n" + ROUTE,
-            "9: spec.http[0].match[0].uri.regex: look-around, back references and possessive repeats are not in RE2 "
-            "syntax, which xDS uses",
+            (
+                "9: spec.http[0].match[0].uri.regex: look-around, back references and possessive repeats are not in "
+                "RE2 syntax, which xDS uses"
+            ),
         ),
         (
             "  - match:\n    - port: 80\n" + ROUTE,
-            "9: spec.http[0].match[0].port: this condition is not supported; a rule without it would take calls that "
-            "are not meant for it",
+            (
+                "9: spec.http[0].match[0].port: this condition is not supported; a rule without it would take calls "
+                "that are not meant for it"
+            ),
         ),
         (
             "  - match:\n    - params: {'user..tier': {exact: gold}}\n" + ROUTE,
-            "9: spec.http[0].match[0].params[user..tier]: 'user..tier' is not a path of proto field names such as "
-            "user.tier",
+            (
+                "9: spec.http[0].match[0].params[user..tier]: 'user..tier' is not a path of proto field names such as "
+                "user.tier"
+            ),
         ),
         (
             "  - match:\n    - headers: {'x y': {exact: a}}\n" + ROUTE,
@@ -201,8 +215,10 @@ def test_service_entry(spec: str, expected: str) -> None:
         ),
         (
             "  - match:\n    - {uri: {regex: /a/.*}, method: {exact: Get}}\n" + ROUTE,
-            "9: spec.http[0].match[0].method: cannot be combined with this uri; write the method into the uri, as "
-            "/package.Service/Method",
+            (
+                "9: spec.http[0].match[0].method: cannot be combined with this uri; write the method into the uri, as "
+                "/package.Service/Method"
+            ),
         ),
     ],
 )
@@ -217,18 +233,24 @@ def test_virtual_service(http: str, expected: str) -> None:
     [
         (
             "loadBalancer: {simple: PASSTHROUGH}",
-            "8: spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH is not supported: it forwards to the address "
-            "dialled, which is a name here",
+            (
+                "8: spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH is not supported: it forwards to the address "
+                "dialled, which is a name here"
+            ),
         ),
         (
             "loadBalancer: {simple: FASTEST}",
-            "8: spec.trafficPolicy.loadBalancer.simple: expected one of LEAST_REQUEST, LEAST_CONN, ROUND_ROBIN, "
-            "RANDOM, UNSPECIFIED, PASSTHROUGH, got 'FASTEST'",
+            (
+                "8: spec.trafficPolicy.loadBalancer.simple: expected one of LEAST_REQUEST, LEAST_CONN, ROUND_ROBIN, "
+                "RANDOM, UNSPECIFIED, PASSTHROUGH, got 'FASTEST'"
+            ),
         ),
         (
             "loadBalancer: {consistentHash: {useSourceIp: true}}",
-            "8: spec.trafficPolicy.loadBalancer.consistentHash.useSourceIp: is not supported: gRPC has no "
-            "cookies, queries or source address; use httpHeaderName",
+            (
+                "8: spec.trafficPolicy.loadBalancer.consistentHash.useSourceIp: is not supported: gRPC has no "
+                "cookies, queries or source address; use httpHeaderName"
+            ),
         ),
         (
             "loadBalancer: {consistentHash: {httpHeaderName: x, maglev: {tableSize: 10}}}",
@@ -236,8 +258,10 @@ def test_virtual_service(http: str, expected: str) -> None:
         ),
         (
             "loadBalancer: {localityLbSetting: {failover: []}}",
-            "8: spec.trafficPolicy.loadBalancer.localityLbSetting.failover: is not supported in this version; "
-            "`enabled: true` prefers the caller's zone",
+            (
+                "8: spec.trafficPolicy.loadBalancer.localityLbSetting.failover: is not supported in this version; "
+                "`enabled: true` prefers the caller's zone"
+            ),
         ),
         (
             "outlierDetection: {maxEjectionPercent: 101}",
@@ -249,8 +273,10 @@ def test_virtual_service(http: str, expected: str) -> None:
         ),
         (
             "tls: {mode: ISTIO_MUTUAL}",
-            "8: spec.trafficPolicy.tls.mode: only mode: DISABLE is supported in this version: calls would go out in "
-            "plain text",
+            (
+                "8: spec.trafficPolicy.tls.mode: only mode: DISABLE is supported in this version: calls would go out "
+                "in plain text"
+            ),
         ),
     ],
 )
@@ -263,14 +289,16 @@ def test_destination_rule(policy: str, expected: str) -> None:
 def test_workload_entry_needs_an_ip_address() -> None:
     """A WorkloadEntry with a host name is refused, since EDS has no names."""
     text = HEAD.format(kind="WorkloadEntry") + "  address: db.local\n"
-    assert refusals(text) == ["f.yaml:6: spec: db.local is not an IP address; the address of a WorkloadEntry must be one"]
+    assert refusals(text) == [
+        "f.yaml:6: spec: db.local is not an IP address; the address of a WorkloadEntry must be one"
+    ]
 
 
 def test_every_document_is_looked_at() -> None:
     """One bad document does not hide what is wrong with the next, nor the good one between them."""
     good = HEAD.format(kind="ServiceEntry") + SERVICE
     bad = HEAD.format(kind="ServiceEntry") + "  hosts: []\n"
-    documents = parse("---\n".join([bad, good, bad]), "f.yaml")
+    documents = parse(f"{bad}---\n{good}---\n{bad}", "f.yaml")
     assert [str(problem) for problem in documents.problems] == [
         "f.yaml:6: spec.hosts: expected 1 to 1000 items, got 0",
         "f.yaml:22: spec.hosts: expected 1 to 1000 items, got 0",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from envoy.config.endpoint.v3 import endpoint_pb2
+from google.protobuf.any_pb2 import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +14,6 @@ from controlplane.model.configuration import Configuration
 from controlplane.translate import endpoints
 from controlplane.translate.describe import endpoint_rows
 from controlplane.translate.endpoints import EndpointEncoder
-from controlplane.translate.listener import packed
 from controlplane.translate.targets import Target, targets
 from meshsdk.model.instance import Instance, InstanceState
 from meshsdk.model.resources import Locality
@@ -20,7 +21,8 @@ from meshsdk.model.resources import Locality
 HEAD = "apiVersion: networking.istio.io/v1\nkind: {}\nmetadata: {{name: {}}}\nspec: "
 SELECTED = (
     HEAD.format("ServiceEntry", "shop")
-    + "{hosts: [shop], ports: [{number: 80, name: grpc}], resolution: STATIC, workloadSelector: {labels: {role: web}}}\n"
+    + "{hosts: [shop], ports: [{number: 80, name: grpc}], resolution: STATIC, "
+    + "workloadSelector: {labels: {role: web}}}\n"
     + "---\n"
     + HEAD.format("DestinationRule", "shop")
     + "{host: shop, subsets: [{name: v1, labels: {version: v1}}, {name: never, labels: {role: db}}]}\n---\n"
@@ -34,13 +36,20 @@ def configuration(text: str = "") -> Configuration:
     return merge(parse(text, "f.yaml")).configuration
 
 
+def unpacked(packed: Any) -> endpoint_pb2.ClusterLoadAssignment:
+    """Returns the message in a resource."""
+    message = endpoint_pb2.ClusterLoadAssignment()
+    assert packed.Unpack(message)
+    return message
+
+
 def addresses(target: Target, found: Configuration, *instances: Instance) -> list[str]:
     """Returns the addresses of a target."""
     groups: dict[str, dict[str, Instance]] = {}
     for instance in instances:
         groups.setdefault(instance.app, {})[instance.id] = instance
     message = EndpointEncoder().assignment(target, [entry.workload for entry in found.workloads], groups)
-    return [str(row["address"]) for row in endpoint_rows(packed(message).SerializeToString())]
+    return [str(row["address"]) for row in endpoint_rows(message.SerializeToString())]
 
 
 def instance(number: int, app: str = "orders", **fields: object) -> Instance:
@@ -60,7 +69,7 @@ def test_only_online_and_draining_instances_are_shown() -> None:
     (target,) = targets("orders", configuration())
     states = [instance(number, state=state) for number, state in enumerate(InstanceState, 1)]
     message = EndpointEncoder().assignment(target, [], {"orders": {each.id: each for each in states}})
-    rows = endpoint_rows(packed(message).SerializeToString())
+    rows = endpoint_rows(message.SerializeToString())
     assert [(row["address"], row["health"]) for row in rows] == [
         ("10.0.0.2:80", "HEALTHY"),
         ("10.0.0.3:80", "DRAINING"),
@@ -98,7 +107,7 @@ def test_younger_of_two_instances_on_one_address_is_shown() -> None:
     old = Instance("orders", "old", "10.0.0.1:80", weight=1, started_at=100.0)
     new = Instance("orders", "new", "10.0.0.1:80", weight=2, started_at=200.0)
     message = EndpointEncoder().assignment(target, [], {"orders": {"new": new, "old": old}})
-    rows = list(endpoint_rows(packed(message).SerializeToString()))
+    rows = list(endpoint_rows(message.SerializeToString()))
     assert [(row["address"], row["weight"]) for row in rows] == [("10.0.0.1:80", 2)]
 
 
@@ -108,7 +117,7 @@ def test_encoder_forgets_and_notices_changes() -> None:
     encoder = EndpointEncoder()
 
     def weight(value: int) -> int:
-        message = encoder.assignment(target, [], {"orders": {"1": instance(1, weight=value)}})
+        message = unpacked(encoder.assignment(target, [], {"orders": {"1": instance(1, weight=value)}}))
         return message.endpoints[0].lb_endpoints[0].load_balancing_weight.value
 
     assert [weight(1), weight(5), weight(5)] == [1, 5, 5]
@@ -133,7 +142,7 @@ INSTANCES = st.builds(
 def test_result_is_valid_for_grpc(instances: list[Instance]) -> None:
     """Whatever registers: no address twice, no locality twice, weights above 0 whose sum fits 32 bits, priority 0."""
     (target,) = targets("orders", configuration())
-    message = EndpointEncoder().assignment(target, [], {"orders": {each.id: each for each in instances}})
+    message = unpacked(EndpointEncoder().assignment(target, [], {"orders": {each.id: each for each in instances}}))
     sockets = [
         endpoint.endpoint.address.socket_address.address
         for group in message.endpoints
@@ -153,5 +162,5 @@ def test_weights_beyond_the_limit_are_scaled(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(endpoints, "_WEIGHTS", 1_000)
     (target,) = targets("orders", configuration())
     many = {"1": instance(1, zone="a", weight=900), "2": instance(2, zone="b", weight=300)}
-    message = EndpointEncoder().assignment(target, [], {"orders": many})
+    message = unpacked(EndpointEncoder().assignment(target, [], {"orders": many}))
     assert [group.load_balancing_weight.value for group in message.endpoints] == [375, 125]

@@ -1,18 +1,15 @@
-"""Golden examples: YAML beside the xDS it becomes, as JSON. `python worked_examples.py` writes the JSON anew.
+"""Golden examples: YAML beside the xDS it becomes, as JSON.
 
-Used by test_golden. Look at the difference before committing what was written.
+Used by test_golden. `python -m tests.unit.controlplane.translate.worked_examples` writes the JSON anew; look at the
+difference before committing it.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[4]
-if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-
+from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401 - json_format looks Any types up
 from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401 - see above
     http_connection_manager_pb2,
@@ -25,7 +22,7 @@ from controlplane.translate.clusters import clusters
 from controlplane.translate.endpoints import EndpointEncoder
 from controlplane.translate.listener import listener
 from controlplane.translate.routes import route_configuration
-from controlplane.translate.targets import targets
+from controlplane.translate.targets import Target, targets
 from controlplane.translate.view import DEFAULT_VIEW, view_of
 from meshsdk.model.instance import Instance, InstanceState
 
@@ -44,10 +41,16 @@ VIEWS = {
 }
 
 
+def assignment(target: Target) -> endpoint_pb2.ClusterLoadAssignment:
+    """Returns the endpoints of a target as a message."""
+    message = endpoint_pb2.ClusterLoadAssignment()
+    EndpointEncoder().assignment(target, [], INSTANCES).Unpack(message)
+    return message
+
+
 def translated(example: Path) -> dict[str, object]:
     """Returns everything an example becomes: title -> xDS resource as JSON."""
     configuration = merge(load_file(example)).configuration
-    encoder = EndpointEncoder()
     found: dict[str, object] = {}
     for host in sorted(configuration.hosts()):
         found[f"listener {host}"] = listener(host)
@@ -56,7 +59,7 @@ def translated(example: Path) -> dict[str, object]:
         for cluster in clusters(host, configuration):
             found[f"cluster {cluster.name}"] = cluster
         for target in targets(host, configuration):
-            found[f"endpoints {target.name}"] = encoder.assignment(target, [], INSTANCES)
+            found[f"endpoints {target.name}"] = assignment(target)
     return {title: json_format.MessageToDict(message) for title, message in found.items()}
 
 
