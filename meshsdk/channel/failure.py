@@ -85,7 +85,7 @@ class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
         """Raises the error itself."""
         raise self
 
-    def exception(self, timeout: float | None = None) -> CallFailed:  # noqa: ARG002 - grpc.Future's signature
+    def exception(self, timeout: float | None = None) -> Exception:  # noqa: ARG002 - grpc.Future's signature
         """Returns the error itself."""
         return self
 
@@ -108,6 +108,27 @@ class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
         return f'<{name} of RPC that terminated with:\n\tstatus = {self._code}\n\tdetails = "{self._details}"\n>'
 
     __repr__ = __str__
+
+
+class CallRaised(CallFailed):
+    """A call whose attempt could not be made because of what the application gave it: raises that very error."""
+
+    def __init__(self, cause: Exception) -> None:
+        """`cause` is what grpc raised instead of making the attempt."""
+        code = cause.code() if isinstance(cause, grpc.Call) else grpc.StatusCode.UNKNOWN
+        super().__init__(code, str(cause))
+        self._cause = cause
+
+    def result(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 - grpc.Future's signature
+        """Raises the cause."""
+        raise self._cause
+
+    def exception(self, timeout: float | None = None) -> Exception:  # noqa: ARG002 - grpc.Future's signature
+        """Returns the cause."""
+        return self._cause
+
+    def __next__(self) -> NoReturn:
+        raise self._cause
 
 
 def never_sent(code: grpc.StatusCode | None, details: str | None, where: str) -> bool:

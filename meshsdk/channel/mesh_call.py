@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from meshsdk.channel.attempt import CallOptions, outcome, shorter, with_previous
-from meshsdk.channel.failure import CallFailed
+from meshsdk.channel.failure import CallFailed, CallRaised
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.channel.replay import Replay
 from meshsdk.channel.stack import Hold
@@ -109,7 +109,6 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             inner = make(first, left, metadata, options.credentials, None, options.compression)
         except BaseException:
             connection.end()
-            self._conclude(None)
             raise
         with self._state:
             self._inner = inner
@@ -164,6 +163,8 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._launch(forward, backend, metadata)
         except CallFailed as failed:
             self._conclude(failed)
+        except Exception as error:  # noqa: BLE001 - it becomes the end of the call, and is raised to whoever reads it
+            self._conclude(CallRaised(error))
 
     def _within_deadline(self, seconds: float) -> float:
         return seconds if self._deadline is None else max(0.0, min(seconds, self._deadline - time.monotonic()))
@@ -216,7 +217,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._state.wait_for(lambda: self._inner is not None or self._final)
             inner = self._inner
         if isinstance(inner, CallFailed):
-            raise inner
+            inner.result()
         return inner
 
     def _superseded(self, inner: Any) -> bool:

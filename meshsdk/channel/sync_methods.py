@@ -22,6 +22,8 @@ from meshsdk.channel.stack import Hold, Metadata
 if TYPE_CHECKING:
     from meshsdk.channel.sync import MeshChannel
 
+_COMPRESSION = "grpc-internal-encoding-request"  # how core is told the compression of one call
+
 
 class MultiCallable:
     """A method of the channel: one stub per connection, made when a call first takes it.
@@ -51,6 +53,18 @@ class MultiCallable:
             live[connection] = stub
             self._stubs = live
         return stub
+
+    def options(
+        self,
+        timeout: float | None,
+        metadata: Metadata | None,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> CallOptions:
+        """Returns the call's options over the channel's."""
+        chosen = self.channel.compression if compression is None else compression
+        return CallOptions(timeout, metadata, credentials, wait_for_ready, chosen)
 
 
 class UnaryUnary(MultiCallable, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # subscriptable in stubs only
@@ -116,7 +130,7 @@ class UnaryUnary(MultiCallable, grpc.UnaryUnaryMultiCallable):  # type: ignore[t
         compression: grpc.Compression | None = None,
     ) -> MeshCall:
         """See `grpc.UnaryUnaryMultiCallable.future`."""
-        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        options = self.options(timeout, metadata, credentials, wait_for_ready, compression)
         return MeshCall(self, request, options, future=True)
 
 
@@ -133,7 +147,7 @@ class UnaryStream(MultiCallable, grpc.UnaryStreamMultiCallable):  # type: ignore
         compression: grpc.Compression | None = None,
     ) -> MeshCall:
         """See `grpc.UnaryStreamMultiCallable.__call__`."""
-        return MeshCall(self, request, CallOptions(timeout, metadata, credentials, wait_for_ready, compression))
+        return MeshCall(self, request, self.options(timeout, metadata, credentials, wait_for_ready, compression))
 
 
 class StreamUnary(MultiCallable, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]  # subscriptable in stubs only
@@ -174,7 +188,10 @@ class StreamUnary(MultiCallable, grpc.StreamUnaryMultiCallable):  # type: ignore
         compression: grpc.Compression | None = None,
     ) -> MeshCall:
         """See `grpc.StreamUnaryMultiCallable.future`."""
-        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        chosen = self.channel.compression if compression is None else compression
+        if chosen:  # grpcio's own `future` of this shape forgets it
+            metadata = (*(metadata or ()), (_COMPRESSION, chosen.name.lower()))
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready)
         return MeshCall(self, None, options, requests=Replay(request_iterator), future=True)
 
 
@@ -191,5 +208,5 @@ class StreamStream(MultiCallable, grpc.StreamStreamMultiCallable):  # type: igno
         compression: grpc.Compression | None = None,
     ) -> MeshCall:
         """See `grpc.StreamStreamMultiCallable.__call__`."""
-        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        options = self.options(timeout, metadata, credentials, wait_for_ready, compression)
         return MeshCall(self, None, options, requests=Replay(request_iterator))

@@ -20,6 +20,7 @@ HONOURED: Honoured = {
     "cluster": None,
     "weighted_clusters": {"clusters": {"name": None, "weight": None, "typed_per_filter_config": None}},
     "cluster_specifier_plugin": None,
+    "timeout": None,  # `timeout_counts`
     "max_stream_duration": {"max_stream_duration": None, "grpc_timeout_header_max": None},
     "retry_policy": retry.HONOURED,
     "hash_policy": None,
@@ -53,6 +54,17 @@ def forward(action: Any, inherited: RetryPolicy | None, path: str) -> Forward:
         hash_policies=hash_policies(action.hash_policy, f"{path}.hash_policy"),
         authority_rewrite=action.auto_host_rewrite.value,
     )
+
+
+def timeout_counts(action: Any) -> bool:
+    """Whether what `timeout` says is what happens here, where only max_stream_duration counts (A31).
+
+    Control planes that serve Envoy too send both with one value, or "0s" against Envoy's default of 15 s.
+    """
+    if not action.HasField("timeout"):
+        return True
+    limit = action.max_stream_duration.max_stream_duration
+    return bool(action.timeout.seconds == limit.seconds and action.timeout.nanos == limit.nanos)
 
 
 def no_forward(kind: str | None) -> NoForward:

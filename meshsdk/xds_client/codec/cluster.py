@@ -6,10 +6,12 @@ A52, A62.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as aggregate_pb2
+from google.protobuf.any_pb2 import Any as PackedAny
 
 from meshsdk.model.resources import AggregateSource, Cluster, DnsSource, EdsSource, StaticSource
 from meshsdk.xds_client.codec import balancing, endpoints
@@ -28,11 +30,13 @@ _HONOURED: Honoured = {
     "eds_cluster_config": None,
     "load_assignment": None,  # lists for itself
     "http2_protocol_options": {},  # gRPC speaks HTTP/2 anyway
+    "typed_extension_protocol_options": None,  # `_protocol_options`
     "transport_socket": None,
 }
 _TYPES = cluster_pb2.Cluster.DiscoveryType
 _AGGREGATE = "envoy.extensions.clusters.aggregate.v3.ClusterConfig"
 _PLAINTEXT = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _NEW_STYLE = "xdstp:"
 
 Source = EdsSource | DnsSource | AggregateSource | StaticSource
@@ -43,6 +47,7 @@ def decode(raw: bytes) -> Cluster:
     message = parsed(cluster_pb2.Cluster, raw)
     noted = set(unhonoured(message, _HONOURED))
     noted.update(balancing.unhonoured_metadata(message))
+    noted.update(_protocol_options(message.typed_extension_protocol_options))
     _check_plaintext(message)
     if message.HasField("lrs_server") and message.lrs_server.WhichOneof("config_source_specifier") != "self":
         raise FieldError("lrs_server", "must be self (gRFC A27)")
@@ -63,6 +68,21 @@ def _check_plaintext(message: Any) -> None:
     kind = type_name(message.transport_socket.typed_config)
     if message.HasField("transport_socket") and kind != _PLAINTEXT:
         raise FieldError("transport_socket", f"{shown(kind)} is not supported; connections here are in plaintext")
+
+
+def _protocol_options(options: Mapping[str, PackedAny]) -> Iterator[str]:
+    """Yields what protocol options ask for beyond HTTP/2, which Envoy must be told to speak and gRPC speaks anyway."""
+    if not options:
+        return
+    from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2  # noqa: PLC0415 - many meshes have none
+
+    for name in options:
+        path = f"typed_extension_protocol_options.{name}"
+        if type_name(options[name]) == _HTTP_OPTIONS:
+            message = parsed(http_protocol_options_pb2.HttpProtocolOptions, options[name].value, path)
+            yield from unhonoured(message, {"explicit_http_config": {"http2_protocol_options": {}}}, path)
+        else:
+            yield path
 
 
 def _source(message: Any, noted: set[str]) -> Source:

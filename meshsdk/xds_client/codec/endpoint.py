@@ -126,6 +126,8 @@ def _metadata(metadata: Any, noted: dict[str, int]) -> tuple[float, str]:
         for key in values:
             if name == _OURS and key == "started_at":
                 started_at = _started_at(values[key])
+            elif name == _OURS and key == "labels":
+                pass  # for those who look at the resource; subsets were chosen by the control plane
             elif name == _ENVOY and key == "hash_key" and values[key].WhichOneof("kind") == "string_value":
                 hash_key = values[key].string_value
             else:

@@ -31,7 +31,8 @@ _MAGLEV_MAX = 5_000_011  # entries, envoy.config.cluster.v3.Cluster.MaglevLbConf
 _CHOICES_MIN, _CHOICES_MAX = 2, 10  # A48: fewer is refused, more counts as ten
 _PACKAGE = "envoy.extensions.load_balancing_policies."
 
-SLOW_START: Honoured = {"slow_start_window": None, "aggression": {"default_value": None}, "min_weight_percent": None}
+# Of the aggression, Envoy demands a runtime key; there is no runtime here, so the default value counts (A28).
+SLOW_START: Honoured = {"slow_start_window": None, "aggression": None, "min_weight_percent": None}
 _LOCALITY: Honoured = {"zone_aware_lb_config": {}, "locality_weighted_lb_config": None}
 
 

@@ -112,6 +112,8 @@ def _action(route: Any, inherited: RetryPolicy | None, path: str, noted: set[str
             noted,
             f"{_ROUTES}.{where}.typed_per_filter_config",
         )
+    if not action.timeout_counts(route.route):
+        noted.add(f"{_ROUTES}.route.timeout")
     conditions = retry.unhonoured_conditions(route.route.retry_policy)
     noted.update(f"{_ROUTES}.route.retry_policy.{one}" for one in conditions)
     noted.update(f"{_ROUTES}.route.hash_policy.{one}" for one in hashing.unhonoured_policies(route.route.hash_policy))

@@ -52,9 +52,9 @@ def run(raw: bytes, start: int, end: int, key: int, most: int) -> Iterator[int]:
     """
     position = start
     for _ in range(most):
-        if position + 1 >= end or raw[position] != key:
+        if position >= end or raw[position] != key:
             return
-        length = raw[position + 1]
+        length = raw[position + 1] if position + 1 < end else _MORE
         if length < _MORE:  # nearly always
             position += 2 + length
         else:

@@ -332,7 +332,11 @@ def test_wide_graphs_are_walked_once() -> None:
             looks += 1
             return get(key)
 
-    resolve(Counting(), "xds:///orders", "orders", "orders")
+    found = resolve(Counting(), "xds:///orders", "orders", "orders").snapshot
+    assert isinstance(found, Snapshot)
+    top = found.clusters["l0"]
+    assert isinstance(top, ResolvedCluster)
+    assert [leaf.cluster.name for leaf in top.leaves] == ["l14", "l14x"]
     assert looks < 200
 
 

@@ -29,6 +29,7 @@ from envoy.extensions.load_balancing_policies.subset.v3 import subset_pb2 as _su
 from envoy.extensions.load_balancing_policies.wrr_locality.v3 import wrr_locality_pb2 as _wrr  # noqa: F401
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2 as _raw  # noqa: F401
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as _tls  # noqa: F401
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as _options  # noqa: F401
 from google.protobuf import json_format
 from xds.type.v3 import typed_struct_pb2 as _struct  # noqa: F401
 

@@ -124,7 +124,11 @@ def test_enum_refused(fields: Json, words: str) -> None:
     assert refusal(cluster(**fields)) == words
 
 
-WARM: Json = {"slow_start_window": "30s", "aggression": {"default_value": 2}, "min_weight_percent": {"value": 25}}
+WARM: Json = {
+    "slow_start_window": "30s",
+    "aggression": {"default_value": 2, "runtime_key": "k"},
+    "min_weight_percent": {"value": 25},
+}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from meshsdk.model.resources import (
 from meshsdk.xds_client.codec import decode
 from tests.unit.xds_client.codec.messages import ADS, EXTENSIONS, Json, cluster, endpoint, locality
 
+STRUCT = "type.googleapis.com/xds.type.v3.TypedStruct"
+HTTP: Json = {"@type": f"{EXTENSIONS}upstreams.http.v3.HttpProtocolOptions"}
 SOCKET = "load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address"
 
 
@@ -217,6 +219,18 @@ def test_circuit_breakers() -> None:
     assert found.ignored == ("circuit_breakers",)
 
 
+def test_http2_is_spoken_anyway() -> None:
+    """What Envoy must be told to speak HTTP/2 is nothing that has no effect here; a setting of it is."""
+    http2: Json = {"http2_protocol_options": {}}
+    plain = {"http": {**HTTP, "explicit_http_config": http2}}
+    assert decoded(cluster(typed_extension_protocol_options=plain)).ignored == ()
+    http2["http2_protocol_options"]["max_concurrent_streams"] = 5
+    limited = {"http": {**HTTP, "explicit_http_config": http2}}
+    assert decoded(cluster(typed_extension_protocol_options=limited)).ignored == (
+        "typed_extension_protocol_options.http.explicit_http_config.http2_protocol_options.max_concurrent_streams",
+    )
+
+
 def test_ignored_fields_are_listed() -> None:
     """Settings for Envoy's connections and foreign metadata are accepted and listed."""
     raw = cluster(
@@ -225,6 +239,7 @@ def test_ignored_fields_are_listed() -> None:
         common_lb_config={"update_merge_window": "1s", "zone_aware_lb_config": {"min_cluster_size": 6}},
         metadata={"filter_metadata": {"istio": {"x": 1}, "meshsdk": {"subset_size": 5, "colour": "blue"}}},
         http2_protocol_options={},
+        typed_extension_protocol_options={"x": {"@type": STRUCT}, "http": {**HTTP, "auto_config": {}}},
     )
     assert decoded(raw).ignored == (
         "common_lb_config.update_merge_window",
@@ -233,4 +248,6 @@ def test_ignored_fields_are_listed() -> None:
         "health_checks",
         "metadata.filter_metadata.istio",
         "metadata.filter_metadata.meshsdk.colour",
+        "typed_extension_protocol_options.http.auto_config",
+        "typed_extension_protocol_options.x",
     )

@@ -142,6 +142,8 @@ def test_unwrap() -> None:
 @example(Kind.ENDPOINTS, b"\x92\x00\x00")
 @example(Kind.ENDPOINTS, b"\x13\x14")
 @example(Kind.ENDPOINTS, b"\x12\x02\x12")
+@example(Kind.ENDPOINTS, b"\x12\x01\x12")
+@example(Kind.ENDPOINTS, b"\x12\x02\x12\x80")
 def test_any_bytes(kind: Kind, raw: bytes) -> None:
     """Whatever arrives, the codec says yes or no and nothing else."""
     outcome(kind, raw)

@@ -56,7 +56,7 @@ def test_no_localities() -> None:
         (endpoint(health_status="DRAINING"), Endpoint("10.0.0.1:80", health=Health.DRAINING)),
         (endpoint(health_status="DEGRADED"), Endpoint("10.0.0.1:80", health=Health.DEGRADED)),
         (
-            endpoint(metadata={"filter_metadata": {"meshsdk": {"started_at": 1.7e9}}}),
+            endpoint(metadata={"filter_metadata": {"meshsdk": {"started_at": 1.7e9, "labels": {"version": "v1"}}}}),
             Endpoint("10.0.0.1:80", started_at=1.7e9),
         ),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+from envoy.config.endpoint.v3 import endpoint_components_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from meshsdk.model.endpoints import Endpoint
 from meshsdk.model.resources import ClusterEndpoints, Kind
 from meshsdk.xds_client.codec import decode, endpoints, localities
 from meshsdk.xds_client.codec.increment import Span, common_prefix, common_suffix
-from tests.unit.xds_client.codec.messages import Json, assignment, endpoint, locality
+from tests.unit.xds_client.codec.messages import Json, assignment, endpoint, locality, serialised
 
 MANY = 300  # endpoints: several blocks
 
@@ -130,6 +131,56 @@ def test_another_order(counted: Counted) -> None:
     found = step(assignment(place), before, old)
     assert counted.parsed == 0
     assert found.localities[0] is before.localities[0]
+
+
+def test_weights_are_summed_anew(counted: Counted) -> None:
+    """Weights that leave make room for weights that come, however often they change."""
+    places = [fleet("a")]
+    raw = assignment(*places)
+    found = full(raw)
+    for i in range(5):
+        places[0]["lb_endpoints"][7]["load_balancing_weight"] = 3_000_000_000 + i
+        before, before_raw, raw = found, raw, assignment(*places)
+        counted.parsed = 0
+        found = step(raw, before, before_raw)
+        assert counted.parsed == 2
+    assert content(found) == content(full(raw))
+
+
+def test_ignored_fields_come_and_go(counted: Counted) -> None:
+    """What is listed as ignored follows the endpoints that set it, the last one included."""
+    plain, named = fleet("a"), fleet("a")
+    named["lb_endpoints"][5]["endpoint"]["hostname"] = "orders.local"
+    old, raw = assignment(plain), assignment(named)
+    before = full(old)
+    counted.parsed = 0
+    found = step(raw, before, old)
+    assert found.ignored == ("endpoints.lb_endpoints.endpoint.hostname",)
+    assert step(old, found, raw).ignored == ()
+    assert counted.parsed == 4
+
+
+def test_other_field_between_endpoints() -> None:
+    """A field that is no endpoint and comes in among endpoints is not overlooked."""
+    inner = b"".join(b"\x12" + bytes([len(one)]) + one for one in (raw_endpoint(i) for i in range(5)))
+    start, end = b"\x0a\x00", b"\x1a\x02\x08\x01"  # locality {}, load_balancing_weight 1
+    priority = b"\x28\x01"
+    at = len(inner) // 5 * 2
+    old = around(start + inner + end)
+    raw = around(start + inner[:at] + priority + inner[at:] + end)
+    words = "ClusterLoadAssignment 'orders': endpoints: priority 0 has no locality with weight, while 1 has"
+    assert verdict(raw, None, b"") == words
+    assert verdict(raw, full(old), old) == words
+
+
+def raw_endpoint(number: int) -> bytes:
+    """Returns a serialised LbEndpoint."""
+    return serialised(endpoint_components_pb2.LbEndpoint, endpoint(f"10.0.0.{number}"))
+
+
+def around(place: bytes) -> bytes:
+    """Returns a serialised ClusterLoadAssignment with one serialised locality of up to 16 kB."""
+    return assignment() + b"\x12" + bytes([len(place) & 127 | 128, len(place) >> 7]) + place
 
 
 def test_equal_bytes_are_the_same_object(counted: Counted) -> None:

@@ -331,6 +331,20 @@ def test_filter_overrides(level: str) -> None:
     assert refusal(LEVELS[level]({"r": router})).endswith("['r']: the router filter takes no overrides")
 
 
+@pytest.mark.parametrize(
+    ("fields", "listed"),
+    [
+        ({"timeout": "3s"}, True),
+        ({"timeout": "3s", "max_stream_duration": {"max_stream_duration": "4s"}}, True),
+        ({"timeout": "3s", "max_stream_duration": {"max_stream_duration": "3s"}}, False),
+        ({"timeout": "0s"}, False),
+    ],
+)
+def test_timeout_is_listed_where_it_says_something_else(fields: Json, listed: bool) -> None:
+    """A31: `timeout` does not count; that is worth a word only if it differs from what counts."""
+    assert decoded(action(**fields)).ignored == (("virtual_hosts.routes.route.timeout",) if listed else ())
+
+
 def test_ignored_fields_are_listed() -> None:
     """What Envoy would do and gRPC does not is listed: A31 has `timeout` count for nothing."""
     fields = {
