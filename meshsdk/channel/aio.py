@@ -146,12 +146,11 @@ class MeshAioChannel(grpc.aio.Channel):
         self._calls.add(call)
 
     def hold(self, call: MeshCall) -> None:
-        """Keeps a call alive that somebody waits for by callback only."""
+        """Remembers a call that `close` must cancel, and keeps it alive to its end."""
         self._held.add(call)
 
     def untrack(self, call: MeshCall) -> None:
         """Forgets a call that has ended."""
-        self._calls.discard(call)
         self._held.discard(call)
 
     async def close(self, grace: float | None = None) -> None:
@@ -160,12 +159,13 @@ class MeshAioChannel(grpc.aio.Channel):
             return
         self._closed = True
         target, self.target = self.target, None
-        if grace and self._calls:
-            over = [asyncio.ensure_future(call.over()) for call in list(self._calls)]
+        calls = {*self._calls, *self._held}
+        if grace and calls:
+            over = [asyncio.ensure_future(call.over()) for call in calls]
             _, late = await asyncio.wait(over, timeout=grace)
             for waiting in late:
                 waiting.cancel()
-        for call in list(self._calls):
+        for call in (*self._calls, *self._held):
             call.cancel()
         if target is not None:
             self.scope.release(self.name)

@@ -6,8 +6,7 @@ Shared by `sync` and `aio`; holds no I/O.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -21,9 +20,8 @@ _PUSHBACK = "grpc-retry-pushback-ms"  # gRFC A6
 _PREVIOUS = "grpc-previous-rpc-attempts"  # gRFC A6
 
 
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    """What the application passed beside the request, as grpc defines it; `timeout` in seconds."""
+class CallOptions(NamedTuple):
+    """What the application passed beside the request, as grpc defines it; `timeout` in seconds. One is made a call."""
 
     timeout: float | None = None
     metadata: Metadata | None = None

@@ -65,6 +65,8 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         future: bool = False,
     ) -> None:
         """Starts the call; never blocks. `requests`: the stream of requests; `future`: made by `.future`."""
+        self._final = False
+        self._inner: Any = None
         self._method = method
         self._target = method.channel.target or method.channel.open()
         self._request = request
@@ -74,9 +76,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._began = time.monotonic()
         self._deadline = None if options.timeout is None else self._began + options.timeout
         self._state = threading.Condition()
-        self._inner: Any = None
         self._decided: Any = None  # the last inner call whose end has been decided on
-        self._final = False
         self._committed = False
         self._cancelled = False
         self._callbacks: list[Callable[[Any], None]] = []
@@ -88,6 +88,11 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._in_background(Attempt())
         else:
             self._launch(*taken, options.metadata)
+
+    def __del__(self) -> None:
+        """A call that nobody can read any more is cancelled, as grpcio does: its attempt would keep itself alive."""
+        if not self._final and self._inner is not None:
+            self._inner.cancel()
 
     # Attempts
 

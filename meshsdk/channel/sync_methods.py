@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 _COMPRESSION = "grpc-internal-encoding-request"  # how core is told the compression of one call
 
 
+def _trailing_metadata(call: Any) -> Any:
+    """Returns the trailing metadata of a call that has ended, without the lock that `Call.trailing_metadata` takes.
+
+    Asked of every answer; where grpc's inside looks different, the public method is asked.
+    """
+    try:
+        return call._state.trailing_metadata  # noqa: SLF001 - see above
+    except AttributeError:
+        return call.trailing_metadata()
+
+
 class MultiCallable:
     """A method of the channel: one stub per connection, made when a call first takes it.
 
@@ -111,7 +122,7 @@ class UnaryUnary(MultiCallable, grpc.UnaryUnaryMultiCallable):  # type: ignore[t
         except grpc.RpcError as error:
             failed = error
         else:
-            if trailing := answer[1].trailing_metadata():
+            if trailing := _trailing_metadata(answer[1]):
                 target.noticed(connection, trailing)
             return answer
         finally:
