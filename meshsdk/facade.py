@@ -125,12 +125,12 @@ def server_interceptors() -> list[grpc.ServerInterceptor]:
 
 
 def rpc(
-    *, idempotent: bool = False, timeout: object = None, retry: object = None, limit: object = None
+    *handlers: object, idempotent: bool = False, timeout: object = None, retry: object = None, limit: object = None
 ) -> Callable[[_Handler], _Handler]:
     """Declares options of an RPC handler, sync, async or streaming; see `meshsdk.interceptors.rpc.rpc`."""
     from meshsdk.interceptors.rpc import rpc as decorate  # noqa: PLC0415 - a client does not pay for wrapt
 
-    return decorate(idempotent=idempotent, timeout=timeout, retry=retry, limit=limit)
+    return decorate(*handlers, idempotent=idempotent, timeout=timeout, retry=retry, limit=limit)
 
 
 def serve(  # noqa: PLR0913 - the public entry: everything but the server is given by name

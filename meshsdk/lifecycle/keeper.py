@@ -97,7 +97,9 @@ class Keeper:
             except RegistryError as error:
                 with self._changed:
                     change = self._machine.failed(step, lapsed=isinstance(error, LeaseLapsed), now=self._now())
-                self._report(change, str(error))
+                    closed = self._closed
+                if not closed:  # else it failed because the service closed the registry under it
+                    self._report(change, str(error))
             else:
                 with self._changed:
                     change = self._machine.done(step, lease, self._now())

@@ -217,7 +217,7 @@ def _aio_server(kind: str, scripted: Scripted, intercepted: bool):
         "aio-threads": scripted.plain_handlers,
     }[kind]()
     interceptors = server_aio.server_interceptors() if intercepted else []
-    pool = futures.ThreadPoolExecutor(8)
+    pool = DaemonPool()
     with loop_thread() as loop:
 
         async def start():
@@ -231,7 +231,25 @@ def _aio_server(kind: str, scripted: Scripted, intercepted: bool):
         yield port, interceptors[0].activity if interceptors else None
         scripted.gate.set()
         asyncio.run_coroutine_threadsafe(server.stop(2), loop).result(20)
-    pool.shutdown()
+
+
+class DaemonPool(futures.Executor):
+    """Runs each job on a daemon thread: grpc.aio leaves threads of failed streams waiting in its queue for ever."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        """Starts a job."""
+        future: futures.Future = futures.Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - as ThreadPoolExecutor does
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
 
 
 @contextmanager

@@ -209,9 +209,9 @@ def test_an_outage_is_an_error_and_then_over(remote):
 def test_a_watch_bridges_an_outage(remote, caplog):
     """The stream breaks; what changed meanwhile comes as a reset, and the log tells the outage once."""
     follower = Follower(remote.registry, "orders")
+    assert follower.next().reset
     remote.registry.register(ONE, 15)
-    follower.next()
-    follower.next()
+    assert follower.next().put == (ONE,)
     remote.server.stop()
     remote.truth.register(TWO, 15)
     remote.server.start()
