@@ -145,8 +145,9 @@ def serve(  # noqa: PLR0913 - the public entry: everything but the server is giv
     bootstrap: engine.Bootstrap = None,
     **options: Any,
 ) -> Service:
-    """Registers and runs a server, drains it on SIGTERM; see `meshsdk.lifecycle.serve_sync.serve` for further `options`.
+    """Registers and runs a server and drains it on SIGTERM.
 
+    Further `options` are those of `meshsdk.lifecycle.serve_sync.serve`.
     `address`: `host:port` as peers dial it. `metadata`: labels of the instance. `bootstrap`: as for `Mesh`.
     Raises ConfigurationError and BootstrapError before anything is started.
     """

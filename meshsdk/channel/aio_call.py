@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
 
-from meshsdk.channel.attempt import CallOptions, outcome, shorter, with_previous
+from meshsdk.channel.attempt import AttemptEnd, CallOptions, outcome, shorter, with_previous
 from meshsdk.channel.failure import CODES, words
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.channel.stack import Hold, HoldKind
@@ -42,22 +41,6 @@ def now(coroutine: Coroutine[Any, Any, _T]) -> _T:
         return result
     coroutine.close()
     raise AssertionError("a call that has ended knows its status")
-
-
-class _End:
-    """Told by grpc when an attempt has ended. Holds the call weakly: a call that the application drops is cancelled."""
-
-    __slots__ = ("_call", "_connection")
-
-    def __init__(self, call: MeshCall, connection: Connection) -> None:
-        self._call = weakref.ref(call)
-        self._connection = connection
-
-    def __call__(self, inner: Any) -> None:
-        self._connection.end()
-        call = self._call()
-        if call is not None:
-            call.ended(inner, self._connection)
 
 
 def _plain_success(inner: Any) -> bool:
@@ -131,7 +114,7 @@ class MeshCall:
         except BaseException:
             connection.end()
             raise
-        inner.add_done_callback(_End(self, connection))
+        inner.add_done_callback(AttemptEnd(self, connection))
         return inner
 
     def ended(self, inner: Any, connection: Connection) -> None:

@@ -5,8 +5,9 @@ Shared by `sync` and `aio`; holds no I/O.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import grpc
 
@@ -28,6 +29,31 @@ class CallOptions(NamedTuple):
     credentials: grpc.CallCredentials | None = None
     wait_for_ready: bool | None = None
     compression: grpc.Compression | None = None
+
+
+class EndsAttempts(Protocol):
+    """A call that outlives the method that made it: `MeshCall` of either façade."""
+
+    def ended(self, inner: Any, connection: Connection) -> None:
+        """Decides what follows an attempt."""
+
+
+class AttemptEnd:
+    """Told by grpc when an attempt has ended. Holds the call weakly: a call that the application drops is cancelled."""
+
+    __slots__ = ("_call", "_connection")
+
+    def __init__(self, call: EndsAttempts, connection: Connection) -> None:
+        """Made as the attempt begins on `connection`."""
+        self._call = weakref.ref(call)
+        self._connection = connection
+
+    def __call__(self, inner: Any) -> None:
+        """Ends the attempt's count on its connection, then asks the call what follows."""
+        self._connection.end()
+        call = self._call()
+        if call is not None:
+            call.ended(inner, self._connection)
 
 
 def shorter(timeout: float | None, forward: Forward) -> float | None:

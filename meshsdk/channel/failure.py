@@ -20,6 +20,7 @@ CODES = {
     HoldKind.REFUSED: grpc.StatusCode.UNAVAILABLE,
     HoldKind.CLOSED: grpc.StatusCode.CANCELLED,
 }
+CLOSED = "Channel closed!"  # grpcio's words for a call that the close of its channel ended
 CLOSED_CHANNEL = "Cannot invoke RPC on closed channel!"  # grpcio's words
 
 _UNSENT = "failed to connect to all addresses; last error: "
@@ -70,8 +71,8 @@ class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
         return False
 
     def cancelled(self) -> bool:
-        """Tells whether the application cancelled the call."""
-        return self._code is grpc.StatusCode.CANCELLED
+        """The application did not cancel it: see `CallCancelled`."""
+        return False
 
     def running(self) -> bool:
         """The call is over."""
@@ -89,9 +90,13 @@ class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
         """Returns the error itself."""
         return self
 
-    def traceback(self, timeout: float | None = None) -> types.TracebackType | None:  # noqa: ARG002
+    def traceback(self, timeout: float | None = None) -> types.TracebackType | None:
         """Returns where the error was raised."""
-        return self.__traceback__
+        error = self.exception(timeout)
+        try:
+            raise error
+        except type(error):
+            return error.__traceback__
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
         """The call is over: calls `fn` at once."""
@@ -108,6 +113,29 @@ class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
         return f'<{name} of RPC that terminated with:\n\tstatus = {self._code}\n\tdetails = "{self._details}"\n>'
 
     __repr__ = __str__
+
+
+class CallCancelled(CallFailed):
+    """A call that the application cancelled before there was an attempt."""
+
+    def __init__(self) -> None:
+        super().__init__(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")  # grpcio's words
+
+    def cancelled(self) -> bool:
+        """The application cancelled the call."""
+        return True
+
+    def result(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 - grpc.Future's signature
+        """Raises as `grpc.Future` says."""
+        raise grpc.FutureCancelledError
+
+    def exception(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 - grpc.Future's signature
+        """Raises as `grpc.Future` says."""
+        raise grpc.FutureCancelledError
+
+    def traceback(self, timeout: float | None = None) -> NoReturn:  # noqa: ARG002 - grpc.Future's signature
+        """Raises as `grpc.Future` says."""
+        raise grpc.FutureCancelledError
 
 
 class CallRaised(CallFailed):

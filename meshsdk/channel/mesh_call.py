@@ -6,6 +6,7 @@ still move: until the first answer has reached the application. Steps follow `in
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 import time
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from meshsdk.channel.attempt import CallOptions, outcome, shorter, with_previous
-from meshsdk.channel.failure import CallFailed, CallRaised
+from meshsdk.channel.attempt import AttemptEnd, CallOptions, outcome, shorter, with_previous
+from meshsdk.channel.failure import CallCancelled, CallFailed, CallRaised
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.channel.replay import Replay
 from meshsdk.channel.stack import Hold
@@ -31,20 +32,24 @@ if TYPE_CHECKING:
     from meshsdk.channel.sync_methods import MultiCallable
 
 
-class _End:
-    """Told by grpc when an attempt has ended. Holds the call weakly: a call that the application drops is cancelled."""
-
-    __slots__ = ("_call", "_connection")
-
-    def __init__(self, call: MeshCall, connection: Connection) -> None:
-        self._call = weakref.ref(call)
-        self._connection = connection
-
-    def __call__(self, inner: Any) -> None:
-        self._connection.end()
-        call = self._call()
+def _next_attempt(reference: weakref.ref[MeshCall], step: Attempt | Sleep) -> None:
+    """Makes the next attempt. On a thread of its own, which holds the call weakly while it waits for a backend."""
+    call = reference()
+    if call is None:
+        return
+    try:
+        metadata, wait = call.prepare(step)
+        call = None
+        forward, backend = wait()
+        call = reference()
         if call is not None:
-            call.ended(inner, self._connection)
+            call.launch(forward, backend, metadata)
+    except CallFailed as failed:
+        if (call := reference()) is not None:
+            call.conclude(failed)
+    except Exception as error:  # noqa: BLE001 - it becomes the end of the call, and is raised to whoever reads it
+        if (call := reference()) is not None:
+            call.conclude(CallRaised(error))
 
 
 class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # subscriptable in stubs only
@@ -87,7 +92,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         if isinstance(taken, Hold):
             self._in_background(Attempt())
         else:
-            self._launch(*taken, options.metadata)
+            self.launch(*taken, options.metadata)
 
     def __del__(self) -> None:
         """A call that nobody can read any more is cancelled, as grpcio does: its attempt would keep itself alive."""
@@ -99,7 +104,8 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
     def _take(self, metadata: Any) -> tuple[Forward, PooledBackend] | Hold:
         return self._target.take(self._method.method, metadata, self._request, self._method.channel.id)
 
-    def _launch(self, forward: Forward, backend: PooledBackend, metadata: Any) -> None:
+    def launch(self, forward: Forward, backend: PooledBackend, metadata: Any) -> None:
+        """Makes an attempt. Raises what grpc raises for what it cannot send."""
         options = self._options
         if self._forward is None:
             limit = shorter(options.timeout, forward)
@@ -116,11 +122,13 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             connection.end()
             raise
         with self._state:
-            self._inner = inner
-            self._state.notify_all()
-        if self._cancelled:
+            gone = self._final or self._cancelled
+            if not self._final:
+                self._inner = inner
+                self._state.notify_all()
+        if gone:
             inner.cancel()
-        inner.add_done_callback(_End(self, connection))
+        inner.add_done_callback(AttemptEnd(self, connection))
 
     def ended(self, inner: Any, connection: Connection) -> None:
         """Decides what follows an attempt. Called once for each, by grpc's thread."""
@@ -128,8 +136,8 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         if trailing:
             self._target.noticed(connection, trailing)
         code = inner.code()
-        if code is grpc.StatusCode.OK or self._cancelled:
-            self._conclude(inner)
+        if code is grpc.StatusCode.OK or self._cancelled or self._final:
+            self.conclude(inner)
             return
         fixed = self._committed or (self._requests is not None and not self._requests.replayable)
         if self._steps is None:
@@ -137,7 +145,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             next(self._steps)
         step = advance(self._steps, outcome(code, inner.details(), trailing, connection, committed=fixed))
         if step is None:
-            self._conclude(inner)
+            self.conclude(inner)
         else:
             self._in_background(step)
             with self._state:
@@ -147,35 +155,43 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
                 self._state.notify_all()
 
     def _in_background(self, step: Attempt | Sleep) -> None:
-        threading.Thread(target=self._go_on, args=(step,), name="meshsdk-call", daemon=True).start()
+        threading.Thread(target=_next_attempt, args=(weakref.ref(self), step), name="meshsdk-call", daemon=True).start()
 
-    def _go_on(self, step: Attempt | Sleep | None) -> None:
-        """Makes the next attempt. On a thread of its own: waiting and sleeping block."""
-        try:
-            while isinstance(step, Sleep):
-                time.sleep(self._within_deadline(step.seconds))
-                step = advance(self._steps, None) if self._steps is not None else None
-            metadata = with_previous(self._options.metadata, step) if step is not None else self._options.metadata
-            channel = self._method.channel
-            forward, backend = wait_for_backend(
-                channel.scope,
-                self._target,
-                lambda: self._take(metadata),
-                self._deadline,
-                lambda: self._cancelled or channel.target is not self._target,
-                wait_for_ready=self._options.wait_for_ready,
-            )
-            self._launch(forward, backend, metadata)
-        except CallFailed as failed:
-            self._conclude(failed)
-        except Exception as error:  # noqa: BLE001 - it becomes the end of the call, and is raised to whoever reads it
-            self._conclude(CallRaised(error))
+    def prepare(self, step: Attempt | Sleep | None) -> tuple[Any, Callable[[], tuple[Forward, PooledBackend]]]:
+        """Sleeps what the policy asks for; returns the next attempt's metadata, and a wait that does not hold the call.
+
+        Blocks; called by `_next_attempt` on a thread of its own.
+        """
+        while isinstance(step, Sleep):
+            time.sleep(self._within_deadline(step.seconds))
+            step = advance(self._steps, None) if self._steps is not None else None
+        options, method, target, request = self._options, self._method, self._target, self._request
+        metadata = with_previous(options.metadata, step) if step is not None else options.metadata
+        channel, reference = method.channel, weakref.ref(self)
+
+        def over() -> bool:
+            call = reference()
+            return call is None or call.done() or channel.target is not target
+
+        wait = functools.partial(
+            wait_for_backend,
+            channel.scope,
+            target,
+            lambda: target.take(method.method, metadata, request, channel.id),
+            self._deadline,
+            over,
+            wait_for_ready=options.wait_for_ready,
+        )
+        return metadata, wait
 
     def _within_deadline(self, seconds: float) -> float:
         return seconds if self._deadline is None else max(0.0, min(seconds, self._deadline - time.monotonic()))
 
-    def _conclude(self, inner: Any) -> None:
+    def conclude(self, inner: Any) -> None:
+        """Ends the call with its last attempt, or with the error instead of one; no effect on one that has ended."""
         with self._state:
+            if self._final:
+                return
             self._inner = self._decided = inner
             self._final = True
             callbacks, self._callbacks = self._callbacks, []
@@ -217,13 +233,10 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             raise
 
     def _running(self) -> Any:
-        """Blocks until an attempt has started or the call is over; raises the error of a call that never started."""
+        """Blocks until an attempt has started or the call is over; returns the attempt, or the error instead of one."""
         with self._state:
             self._state.wait_for(lambda: self._inner is not None or self._final)
-            inner = self._inner
-        if isinstance(inner, CallFailed):
-            inner.result()
-        return inner
+            return self._inner
 
     def _superseded(self, inner: Any) -> bool:
         """Blocks until it is decided what follows the end of `inner`; tells whether another attempt does."""
@@ -288,8 +301,18 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             inner = self._inner
         if inner is not None:
             return bool(inner.cancel())
-        self._conclude(CallFailed(grpc.StatusCode.CANCELLED, "Locally cancelled by application!"))
+        self.end(CallCancelled())
         return True
+
+    def end(self, how: CallFailed) -> None:
+        """Ends the call wherever it is; no effect on one that has ended."""
+        with self._state:
+            inner = self._inner
+        self.conclude(how)
+        if inner is how or inner is None:
+            self._method.channel.scope.wake()  # the thread that waits for a backend has nothing to wait for any more
+        else:
+            inner.cancel()
 
     # grpc.Call
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from meshsdk.channel.connectivity import ConnectivityFeed
-from meshsdk.channel.failure import CLOSED_CHANNEL
+from meshsdk.channel.failure import CLOSED, CLOSED_CHANNEL, CallFailed
 from meshsdk.channel.mesh_call import MeshCall
 from meshsdk.channel.stack import UNCONFIGURED, Target
 from meshsdk.channel.sync_methods import StreamStream, StreamUnary, UnaryStream, UnaryUnary
@@ -169,7 +169,7 @@ class MeshChannel(grpc.Channel):
             target, self.target = self.target, None
             calls = list(self._calls)
         for call in calls:
-            call.cancel()
+            call.end(CallFailed(grpc.StatusCode.CANCELLED, CLOSED))
         if self._feed is not None:
             self._feed.stop()
         if target is not None:

@@ -108,6 +108,11 @@ class ThreadScope(Scope):
         self._hurry()
         self._wake.set()
 
+    def wake(self) -> None:
+        """Lets every waiting call look whether it still has something to wait for."""
+        with self.changed:
+            self.changed.notify_all()
+
     def _run(self) -> None:
         while not self._closed:
             self._wake.clear()
