@@ -43,8 +43,8 @@ class ClusterBalancer:
 
     __slots__ = ("_around", "_authority", "_backends", "_cluster", "_selection", "hashes", "pick", "picker")
 
-    def __init__(self, cluster: ResolvedCluster, authority: str, around: Surroundings) -> None:
-        """Selects and starts to connect at once; `authority` is the :authority of its connections."""
+    def __init__(self, cluster: ResolvedCluster, authority: str, around: Surroundings, *, eager: bool) -> None:
+        """`authority` is the :authority of its connections. `eager`: connects now, else at the first `wake`."""
         self._around = around
         self._authority = authority
         self._backends: dict[str, PooledBackend] = {}
@@ -53,12 +53,24 @@ class ClusterBalancer:
         self.hashes = False
         self.pick: Callable[[int | None], PooledBackend] | None = None
         self.picker: Picker | Waiting | Failing = Waiting(f"cluster {cluster.cluster.name} is not connected yet")
-        self.update(cluster)
+        if eager:
+            self._follow(cluster)
 
     def update(self, cluster: ResolvedCluster) -> None:
         """Takes a version of the cluster: connects to what came, lets go of what left, keeps the rest."""
-        if self._selection is not None and cluster is self._cluster:
+        if cluster is self._cluster:
             return
+        if self._selection is None:
+            self._cluster = cluster
+        else:
+            self._follow(cluster)
+
+    def wake(self) -> None:
+        """A call is here: connects, if that has not begun."""
+        if self._selection is None:
+            self._follow(self._cluster)
+
+    def _follow(self, cluster: ResolvedCluster) -> None:
         before = self._selection
         self._cluster = cluster
         self.hashes = isinstance(cluster.cluster.lb.policy, RingHash | Maglev)

@@ -23,7 +23,7 @@ from typing import Any, cast
 from meshsdk.channel.balancer import ClusterBalancer, Surroundings
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.lb.backend import Connectivity
-from meshsdk.lb.picker import Failing, Picker
+from meshsdk.lb.picker import Failing, Picker, Waiting
 from meshsdk.model.resources import Forward
 from meshsdk.model.snapshot import BrokenCluster, Snapshot, Unresolvable
 from meshsdk.routing.compiled_route import CompiledRoute
@@ -62,6 +62,7 @@ DRAINING = "meshsdk-draining"  # trailing metadata of a server that is about to 
 
 _LOG = logging.getLogger(__name__)
 _MAX_LANES = 10_000  # methods remembered: a program that makes up method names must not fill the memory
+_EAGER_CLUSTERS = 64  # of one target connect ahead of need; of a larger target the others connect at their first call
 _STALE_PICKS = 8  # picks that may find their connection gone before the call waits for the monitor instead
 
 
@@ -169,6 +170,8 @@ class Target:
         """Step 3 where the picker asks for more than a pick, or its connection has just gone."""
         for _ in range(_STALE_PICKS):
             picker = lane.balancer.picker
+            if isinstance(picker, Waiting):
+                picker = self._wake(lane.balancer)
             if not isinstance(picker, Picker):
                 return Hold(HoldKind.FAILING if isinstance(picker, Failing) else HoldKind.CONNECTING, picker.reason)
             if picker.has_drops and (category := picker.dropped(random.random)) is not None:
@@ -179,6 +182,11 @@ class Target:
                 return lane.forward, backend
             self.refresh()
         return Hold(HoldKind.CONNECTING, "connections come and go")
+
+    def _wake(self, balancer: ClusterBalancer) -> Picker | Waiting | Failing:
+        with self._lock:
+            balancer.wake()
+            return balancer.picker
 
     def adopt(self, resolution: Snapshot | Unresolvable) -> None:
         """Publishes a new configuration. Balancers of clusters that stay are kept, with their connections."""
@@ -198,7 +206,8 @@ class Target:
                 continue
             known = self._balancers.pop(name, None)
             if known is None:
-                known = ClusterBalancer(entry, self._authority, self._around)
+                eager = len(balancers) < _EAGER_CLUSTERS
+                known = ClusterBalancer(entry, self._authority, self._around, eager=eager)
             else:
                 known.update(entry)
             balancers[name] = known
