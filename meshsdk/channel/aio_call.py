@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 
 from meshsdk.channel.attempt import AttemptEnd, CallOptions, outcome, shorter, with_previous
-from meshsdk.channel.failure import CODES, words
+from meshsdk.channel.failure import status, words
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.channel.stack import Hold, HoldKind
 from meshsdk.interceptors.drivers import advance
@@ -178,8 +178,9 @@ class MeshCall:
             left = None if self._deadline is None else self._deadline - time.monotonic()
             if not hold.waits(self._options.wait_for_ready) or (left is not None and left <= 0):
                 details = words(self._target.name, hold, scope.source.progress)
+                code = status(hold, self._options.wait_for_ready)
                 raise grpc.aio.AioRpcError(
-                    CODES[hold.kind], grpc.aio.Metadata(), grpc.aio.Metadata(), details, f"meshsdk: {details}"
+                    code, grpc.aio.Metadata(), grpc.aio.Metadata(), details, f"meshsdk: {details}"
                 )
             scope.hurry()
             await scope.wait(left)
@@ -255,9 +256,14 @@ class MeshCall:
         self._method.channel.hold(self)
 
     async def initial_metadata(self) -> Any:
-        """Waits for the server's first headers; the call stays on that server from then on."""
+        """Waits for the server's first headers; the call stays on that server from then on. Empty if there was none."""
         while True:
-            inner = await self._running()
+            try:
+                inner = await self._running()
+            except (asyncio.CancelledError, Exception) as error:
+                if error is not self._failed:
+                    raise
+                return grpc.aio.Metadata()
             metadata = await inner.initial_metadata()
             if self._inner is inner:
                 self._commit()

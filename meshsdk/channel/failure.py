@@ -13,7 +13,7 @@ import grpc
 
 from meshsdk.channel.stack import Hold, HoldKind
 
-CODES = {
+_CODES = {
     HoldKind.UNCONFIGURED: grpc.StatusCode.UNAVAILABLE,
     HoldKind.CONNECTING: grpc.StatusCode.DEADLINE_EXCEEDED,
     HoldKind.FAILING: grpc.StatusCode.UNAVAILABLE,
@@ -157,6 +157,13 @@ class CallRaised(CallFailed):
 
     def __next__(self) -> NoReturn:
         raise self._cause
+
+
+def status(hold: Hold, wait_for_ready: bool | None) -> grpc.StatusCode:
+    """Returns the code of a call that ends at this hold; one that waited for ready as grpcio does has met its deadline."""
+    if hold.kind is HoldKind.FAILING and wait_for_ready:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return _CODES[hold.kind]
 
 
 def never_sent(code: grpc.StatusCode | None, details: str | None, where: str) -> bool:

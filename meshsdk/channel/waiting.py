@@ -5,18 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from meshsdk.channel.failure import CODES, CallFailed, words
+from meshsdk.channel.failure import CallFailed, status, words
 from meshsdk.channel.pool import PooledBackend
 from meshsdk.channel.stack import Hold, HoldKind, Target
 from meshsdk.channel.threads import ThreadScope
 from meshsdk.model.resources import Forward
 
 _CLOSED = Hold(HoldKind.CLOSED, "Channel closed!")  # grpcio's words
-
-
-def failure(scope: ThreadScope, target: Target, hold: Hold) -> CallFailed:
-    """Returns the error of a call that ends at this hold."""
-    return CallFailed(CODES[hold.kind], words(target.name, hold, scope.source.progress))
 
 
 def wait_for_backend(
@@ -39,6 +34,7 @@ def wait_for_backend(
                 return taken
             left = None if deadline is None else deadline - time.monotonic()
             if not taken.waits(wait_for_ready) or (left is not None and left <= 0):
-                raise failure(scope, target, taken)
+                details = words(target.name, taken, scope.source.progress)
+                raise CallFailed(status(taken, wait_for_ready), details)
             scope.hurry()
             scope.changed.wait(left)
