@@ -30,6 +30,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A control plane that restarted is found within seconds, where gRPC would wait up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 3000),
+    # How long core waits for a connection to come up: one taken by a server that is just going must not cost 20 s.
+    ("grpc.min_reconnect_backoff_ms", 3000),
     # A control plane that vanished without a FIN is noticed while a watch idles.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
