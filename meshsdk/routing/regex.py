@@ -10,18 +10,27 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from meshsdk.routing.regex_engine import LINEAR, Find, Test, native
+if TYPE_CHECKING:
+    from meshsdk.routing.regex_engine import Engine, Find
 
 MAX_PATTERN = 4096  # characters of a pattern
 MAX_TEXT = 16_384  # characters of a tested text, twice what gRPC takes as metadata by default
 _CACHED = 1024
 
 Rewrite = Callable[[str], str]
+Test = Callable[[str], bool]
 T = TypeVar("T")
 
-_ENGINE = native() or LINEAR
+
+@functools.cache
+def _engine() -> tuple[Engine, bool]:
+    """Returns the engine in use and whether it is RE2 itself. Loaded late: most processes have no pattern."""
+    from meshsdk.routing.regex_engine import LINEAR, native  # noqa: PLC0415 - see above
+
+    re2 = native()
+    return (LINEAR, False) if re2 is None else (re2, True)
 
 
 @functools.lru_cache(maxsize=_CACHED)
@@ -30,7 +39,7 @@ def compile_regex(pattern: str) -> Test:
 
     Raises ValueError, its text fit for a NACK, for what RE2 (or the engine in use) refuses and above `MAX_PATTERN`.
     """
-    matches = _compiled(pattern, _ENGINE.test)
+    matches = _compiled(pattern, _engine()[0].test)
 
     def test(text: str) -> bool:
         return len(text) <= MAX_TEXT and matches(text)
@@ -45,7 +54,7 @@ def compile_rewrite(pattern: str, substitution: str) -> Rewrite:
     A text above `MAX_TEXT` characters is left as it is. Raises ValueError as `compile_regex` does, and for a
     `substitution` with a group that the pattern lacks.
     """
-    find, groups = _compiled(pattern, _ENGINE.finder)
+    find, groups = _compiled(pattern, _engine()[0].finder)
     parts = _template(substitution, groups)
 
     def rewrite(text: str) -> str:
@@ -60,7 +69,7 @@ def _compiled(pattern: str, compiler: Callable[[str], T]) -> T:
     try:
         return compiler(pattern)
     except ValueError as error:
-        hint = "; if RE2 takes it, install meshsdk[re2]" if _ENGINE is LINEAR else ""
+        hint = "" if _engine()[1] else "; if RE2 takes it, install meshsdk[re2]"
         raise ValueError(f"regular expression {pattern!r}: {error}{hint}") from error
 
 

@@ -6,7 +6,6 @@ among all targets, and starts anew in a forked child. It decides nothing about t
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import random
 import threading
@@ -17,6 +16,7 @@ from meshsdk.bootstrap import Bootstrap, ServerConfig, Transport
 from meshsdk.errors import LifecycleError
 from meshsdk.model.resources import Kind
 from meshsdk.model.snapshot import Snapshot, Unresolvable
+from meshsdk.version import VERSION
 from meshsdk.xds_client.codec import decode
 from meshsdk.xds_client.driver import Driver, Stream, Subscriber
 from meshsdk.xds_client.intake import Decode
@@ -166,7 +166,7 @@ class XdsClient:
             timing=self._timing,
             last_good=files.load if files is not None else nothing_saved,
         )
-        return _Running(session, Driver(session, self._open_stream, node_message(bootstrap.node, _version()), files))
+        return _Running(session, Driver(session, self._open_stream, node_message(bootstrap.node, VERSION), files))
 
     def _open_stream(self, server: ServerConfig, transport: Transport, post: Callable[[StreamEvent], None]) -> Stream:
         return AdsStream(server, transport, post, self._timing.connect_timeout)
@@ -183,10 +183,3 @@ def _row(entry: Entry) -> LedgerRow:
     return LedgerRow(
         entry.key.kind, entry.key.name, entry.status, entry.version, entry.problem, entry.server, tuple(ignored)
     )
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("meshsdk")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"  # run from a source tree
