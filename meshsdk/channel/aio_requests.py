@@ -59,6 +59,7 @@ class _Kept:
                     request = await anext(self._advance())
                 except StopAsyncIteration as end:
                     self._ended = end
+                    self.closed = True
                     break
                 self.keep(request)
             yield request
@@ -92,6 +93,11 @@ class StreamRequest(MeshCall):
 
     def _replayable(self) -> bool:
         return self._kept.whole
+
+    @property
+    def _done_writing_flag(self) -> bool:
+        """Whether the requests have ended; asked by grpc.aio's own call object that stands before interceptors."""
+        return self._kept.closed
 
     def _commit(self) -> None:
         super()._commit()

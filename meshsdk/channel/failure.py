@@ -160,7 +160,7 @@ class CallRaised(CallFailed):
 
 
 def status(hold: Hold, wait_for_ready: bool | None) -> grpc.StatusCode:
-    """Returns the code of a call that ends at this hold; one that waited for ready as grpcio does has met its deadline."""
+    """Returns the code of a call that ends at this hold; one that waits for ready ends at its deadline only."""
     if hold.kind is HoldKind.FAILING and wait_for_ready:
         return grpc.StatusCode.DEADLINE_EXCEEDED
     return _CODES[hold.kind]

@@ -7,6 +7,7 @@ still move: until the first answer has reached the application. Steps follow `in
 from __future__ import annotations
 
 import functools
+import logging
 import random
 import threading
 import time
@@ -30,6 +31,8 @@ from meshsdk.model.resources import Forward
 
 if TYPE_CHECKING:
     from meshsdk.channel.sync_methods import MultiCallable
+
+_LOG = logging.getLogger(__name__)
 
 
 def _next_attempt(reference: weakref.ref[MeshCall], step: Attempt | Sleep) -> None:
@@ -198,7 +201,10 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._state.notify_all()
         self._method.channel.untrack(self)
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - the others must be told, as in grpcio
+                _LOG.exception("a callback of a call of %s raised", self._method.method)
 
     # Reading
 
@@ -215,7 +221,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             except grpc.RpcError:
                 if self._superseded(inner):
                     continue
-                raise
+                raise self from None  # as grpcio's own: what iteration raises is the call
             if not self._committed:
                 self._commit()
             return message
@@ -227,7 +233,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
     def answer(self) -> Any:
         """Blocks for the one answer of a client-streaming call; raises its error."""
         try:
-            return self.result()
+            return self._over().result()
         except BaseException:
             self.cancel()  # an interrupt must not leave the call running; no effect on a call that has ended
             raise
@@ -259,12 +265,16 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def result(self, timeout: float | None = None) -> Any:
         """Blocks for the answer, `timeout` seconds at most; raises as `grpc.Future.result` says."""
-        return self._over(timeout).result()
+        inner = self._over(timeout)
+        try:
+            return inner.result()
+        except grpc.RpcError:
+            raise self from None  # as grpcio's own: the error is the call
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         """Blocks for the end; returns the error, or None."""
         error: Exception | None = self._over(timeout).exception()
-        return error
+        return self if isinstance(error, grpc.RpcError) else error
 
     def traceback(self, timeout: float | None = None) -> types.TracebackType | None:
         """Blocks for the end; returns the error's traceback, or None."""

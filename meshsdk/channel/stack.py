@@ -82,12 +82,18 @@ class Routes:
     equal entries, to no harm.
     """
 
-    __slots__ = ("_balancers", "_broken", "_table", "_told", "lanes")
+    __slots__ = ("_balancers", "_broken", "_told", "lanes", "table", "virtual_host")
+    table: RouteTable
 
-    def __init__(self, snapshot: Snapshot, balancers: Mapping[str, ClusterBalancer]) -> None:
-        """`balancers` has every cluster of the snapshot that is not broken."""
+    def __init__(self, snapshot: Snapshot, balancers: Mapping[str, ClusterBalancer], before: Routes | None) -> None:
+        """`balancers` has every cluster of the snapshot that is not broken. `before`: what this replaces.
+
+        Routes are compiled anew only where the virtual host changed: most changes are of endpoints.
+        """
         self.lanes: dict[str, Lane] = {}
-        self._table = RouteTable(snapshot.virtual_host)
+        self.virtual_host = host = snapshot.virtual_host
+        same = before is not None and before.virtual_host is host
+        self.table = before.table if before is not None and same else RouteTable(host)
         self._balancers = balancers
         self._broken = {
             name: entry.problem for name, entry in snapshot.clusters.items() if isinstance(entry, BrokenCluster)
@@ -101,7 +107,7 @@ class Routes:
 
     def choose(self, method: str, metadata: Metadata | None, request: object) -> Lane | Hold:
         """Step 2: the route of a call and its cluster. A28: a call that no route matches fails UNAVAILABLE."""
-        plan = self._table.plan(method)
+        plan = self.table.plan(method)
         route = plan.unconditional or plan.select(metadata, request, random.random)
         if plan.problems:
             self._tell(plan.problems)
@@ -196,7 +202,7 @@ class Target:
                 self.hold = Hold(HoldKind.FAILING, resolution.problem)
                 self.routes = None
             else:
-                self.routes = Routes(resolution, self._balance(resolution))
+                self.routes = Routes(resolution, self._balance(resolution), self.routes)
             self.notify()
 
     def _balance(self, snapshot: Snapshot) -> dict[str, ClusterBalancer]:

@@ -22,6 +22,8 @@ class Kind(enum.Enum):
     CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
     ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
+    __hash__ = object.__hash__  # members are singletons, and Enum's own is a Python function
+
 
 @dataclass(frozen=True, slots=True)
 class WeightedCluster:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshsdk.model.resources import Cluster, ClusterEndpoints, Kind, Listener, VirtualHost
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
-    """Names one resource of one authority's store: type and full resource name (xdstp names included)."""
+class Key(NamedTuple):
+    """Names one resource of one authority's store: type and full resource name (xdstp names included).
+
+    A tuple, because a look at the configuration of 1,000 services hashes thousands of them.
+    """
 
     kind: Kind
     name: str

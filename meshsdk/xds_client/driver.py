@@ -132,13 +132,17 @@ class Driver:
         if self._files is not None:
             self._files.prune()
         while self._running:
-            events = self._next_events()
-            now = self._clock()
-            for event in events:
-                self._protected(self._handle, event, now)
-            self._protected(self._settle, now)
-            self._protected(self._save, now)
+            self._turn()
         self._finish()
+
+    def _turn(self) -> None:
+        """Waits for events and deals with them. A method, so that no message of megabytes outlives its turn."""
+        events = self._next_events()
+        now = self._clock()
+        for event in events:
+            self._protected(self._handle, event, now)
+        self._protected(self._settle, now)
+        self._protected(self._save, now)
 
     def _protected(self, step: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
         """A defect in one step must not end the thread on which all configuration arrives."""

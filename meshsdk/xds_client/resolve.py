@@ -121,6 +121,8 @@ def _cluster(walk: _Walk, name: str) -> ResolvedCluster | BrokenCluster:
     cluster, problem = walk.look(Kind.CLUSTER, name)
     if not isinstance(cluster, Cluster):
         return BrokenCluster(name, problem)
+    if not isinstance(cluster.source, AggregateSource):
+        return ResolvedCluster(cluster, (_leaf(walk, cluster),))
     graph = _Graph(walk)
     graph.visit(cluster, ())
     if graph.problem:

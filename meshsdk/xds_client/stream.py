@@ -142,6 +142,7 @@ class AdsStream:
                 if self._closed:
                     return
                 self._post(Message(self, data))
+                del data  # or the last message, perhaps of megabytes, would stay until the next one comes
         except grpc.RpcError as error:
             code, details = _status(error)
         self._post(Ended(self, code, details))
