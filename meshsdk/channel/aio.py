@@ -19,6 +19,7 @@ from meshsdk.channel.aio_methods import StreamStream, StreamUnary, UnaryStream, 
 from meshsdk.channel.connectivity import STATES
 from meshsdk.channel.loops import LoopScope
 from meshsdk.channel.stack import UNCONFIGURED, Target
+from meshsdk.errors import LifecycleError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -51,6 +52,11 @@ class MeshAioChannel(grpc.aio.Channel):
         self._calls: weakref.WeakSet[MeshCall] = weakref.WeakSet()
         self._held: set[MeshCall] = set()
 
+    def __del__(self) -> None:
+        """A channel that is dropped without `close` lets go of its target at the scope's next look."""
+        if self.target is not None:
+            self.scope.dropped.append(self.name)
+
     def open(self) -> Target:
         """Returns the target, watched from the first use on. Raises `grpc.aio.UsageError` on a closed channel."""
         if self._closed:
@@ -63,7 +69,10 @@ class MeshAioChannel(grpc.aio.Channel):
 
     async def configured(self, timeout: float) -> bool:
         """Tells whether there is a configuration; waits for the first one, `timeout` seconds at most."""
-        target = self.target or self.open()
+        try:
+            target = self.target or self.open()
+        except (grpc.aio.UsageError, LifecycleError):  # the channel or its mesh was closed
+            return False
         end = self.scope_loop.time() + timeout
         while target.routes is None and target.hold is UNCONFIGURED and (left := end - self.scope_loop.time()) > 0:
             await self.scope.wait(left)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 import grpc.aio
 
-from meshsdk.channel.attempt import AttemptEnd, CallOptions, outcome, shorter, with_previous
+from meshsdk.channel.attempt import AttemptEnd, CallOptions, outcome, shorter, too_late, with_previous
 from meshsdk.channel.failure import status, words
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.channel.stack import Hold, HoldKind
@@ -61,6 +61,7 @@ class MeshCall:
 
     _inner: Any = None  # the running or last attempt; None while the next one is being prepared
     _failed: BaseException | None = None  # why there is no attempt, for a call that ended without one
+    _left: Any = None  # the last attempt that was given up for another one
     _next: asyncio.Task[None] | None = None
     _done = False
     _committed = False
@@ -133,23 +134,27 @@ class MeshCall:
             next(self._steps)
         fixed = self._committed or not self._replayable()
         step = advance(self._steps, outcome(code, now(inner.details()), trailing, connection, committed=fixed))
-        if step is None:
+        if step is None or too_late(step, self._deadline):
             self._conclude(inner)
         else:
             self._inner = None
-            self._prepare(step)
+            self._prepare(step, inner)
 
     def _replayable(self) -> bool:
         return True
 
-    def _prepare(self, step: Attempt | Sleep) -> None:
-        self._next = self._loop.create_task(self._go_on(step))
+    def _prepare(self, step: Attempt | Sleep, ended: Any = None) -> None:
+        self._next = self._loop.create_task(self._go_on(step, ended))
 
-    async def _go_on(self, first: Attempt | Sleep) -> None:
+    async def _go_on(self, first: Attempt | Sleep, ended: Any) -> None:
+        if self._committed:  # its first answer was on its way to the application when it ended: it is the last (A6)
+            self._conclude(ended)
+            return
+        self._left = ended
         step: Attempt | Sleep | None = first
         try:
             while isinstance(step, Sleep):
-                await asyncio.sleep(self._within_deadline(step.seconds))
+                await asyncio.sleep(step.seconds)
                 step = None if self._steps is None else advance(self._steps, None)
             metadata = self._options.metadata if step is None else with_previous(self._options.metadata, step)
             inner = self._launch(*await self._backend(metadata), metadata)
@@ -184,9 +189,6 @@ class MeshCall:
                 )
             scope.hurry()
             await scope.wait(left)
-
-    def _within_deadline(self, seconds: float) -> float:
-        return seconds if self._deadline is None else max(0.0, min(seconds, self._deadline - time.monotonic()))
 
     def _conclude(self, inner: Any) -> None:
         self._inner = inner
@@ -360,6 +362,8 @@ class StreamResponse(MeshCall):
             try:
                 async for message in inner:
                     if not self._committed:
+                        if inner is self._left:
+                            break
                         self._commit()
                     yield message
             except grpc.aio.AioRpcError:
@@ -379,5 +383,7 @@ class StreamResponse(MeshCall):
                     raise
                 continue
             if not self._committed and message is not grpc.aio.EOF:
+                if inner is self._left:
+                    continue
                 self._commit()
             return message

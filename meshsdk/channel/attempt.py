@@ -5,6 +5,7 @@ Shared by `sync` and `aio`; holds no I/O.
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +15,7 @@ import grpc
 from meshsdk.channel.failure import never_sent
 from meshsdk.channel.pool import Connection
 from meshsdk.channel.stack import Metadata
-from meshsdk.interceptors.policies.steps import Attempt, Outcome
+from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep
 from meshsdk.model.resources import Forward
 
 _PUSHBACK = "grpc-retry-pushback-ms"  # gRFC A6
@@ -87,6 +88,11 @@ def _pushback(trailing: Sequence[Any] | None) -> float | None:
             except ValueError:
                 return -1.0  # A6: a value that is not an integer forbids the retry
     return None
+
+
+def too_late(step: Attempt | Sleep, deadline: float | None) -> bool:
+    """Tells whether a wait would outlast the call's `deadline` (monotonic): then the error that it has is its end."""
+    return isinstance(step, Sleep) and deadline is not None and time.monotonic() + step.seconds >= deadline
 
 
 def with_previous(metadata: Metadata | None, attempt: Attempt) -> Metadata | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ STATES = {
     Connectivity.FAILED: grpc.ChannelConnectivity.TRANSIENT_FAILURE,
 }
 
+_LOG = logging.getLogger(__name__)
+
 Callback = Callable[[grpc.ChannelConnectivity], None]
 
 
@@ -27,8 +31,8 @@ class ConnectivityFeed:
     """Subscribers of one channel, with the state each was told last. Guarded by the scope's condition."""
 
     def __init__(self, channel: MeshChannel) -> None:
-        """Starts nothing before the first subscriber."""
-        self._channel = channel
+        """Starts nothing before the first subscriber. Holds the channel weakly: who drops it is told nothing more."""
+        self._channel = weakref.ref(channel)
         self._changed = channel.scope.changed
         self._told: dict[Callback, grpc.ChannelConnectivity | None] = {}
         self._stopped = False
@@ -55,8 +59,13 @@ class ConnectivityFeed:
             self._told.clear()
             self._changed.notify_all()
 
+    def abandon(self) -> None:
+        """The channel is being collected: its thread ends at the scope's next change. Takes no lock."""
+        self._stopped = True
+
     def _state(self) -> grpc.ChannelConnectivity:
-        target = self._channel.target
+        channel = self._channel()
+        target = None if channel is None else channel.target
         return grpc.ChannelConnectivity.IDLE if target is None else STATES[target.connectivity()]
 
     def _run(self) -> None:
@@ -71,4 +80,7 @@ class ConnectivityFeed:
                 due = [callback for callback, told in self._told.items() if told is not state]
                 self._told.update(dict.fromkeys(due, state))
             for callback in due:
-                callback(state)
+                try:
+                    callback(state)
+                except Exception:  # noqa: BLE001 - the others must be told, as in grpcio
+                    _LOG.exception("a subscriber of the channel's state raised")

@@ -16,6 +16,7 @@ from meshsdk.channel.stack import Hold, HoldKind
 _CODES = {
     HoldKind.UNCONFIGURED: grpc.StatusCode.UNAVAILABLE,
     HoldKind.CONNECTING: grpc.StatusCode.DEADLINE_EXCEEDED,
+    HoldKind.UNRESOLVED: grpc.StatusCode.UNAVAILABLE,
     HoldKind.FAILING: grpc.StatusCode.UNAVAILABLE,
     HoldKind.REFUSED: grpc.StatusCode.UNAVAILABLE,
     HoldKind.CLOSED: grpc.StatusCode.CANCELLED,

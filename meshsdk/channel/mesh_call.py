@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from meshsdk.channel.attempt import AttemptEnd, CallOptions, outcome, shorter, with_previous
+from meshsdk.channel.attempt import AttemptEnd, CallOptions, outcome, shorter, too_late, with_previous
 from meshsdk.channel.failure import CallCancelled, CallFailed, CallRaised
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.channel.replay import Replay
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-def _next_attempt(reference: weakref.ref[MeshCall], step: Attempt | Sleep) -> None:
+def _next_attempt(reference: weakref.ref[MeshCall], ended: Any, step: Attempt | Sleep) -> None:
     """Makes the next attempt. On a thread of its own, which holds the call weakly while it waits for a backend."""
     call = reference()
-    if call is None:
+    if call is None or not call.leave(ended):
         return
     try:
         metadata, wait = call.prepare(step)
@@ -58,9 +58,9 @@ def _next_attempt(reference: weakref.ref[MeshCall], step: Attempt | Sleep) -> No
 class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # subscriptable in stubs only
     """A running call.
 
-    Thread rules: `_inner`, `_decided`, `_final` and `_callbacks` are guarded by `_state`; `_steps`, `_forward` and
-    `_deadline` belong to whichever thread makes the next attempt (there is never more than one); `_committed` only ever
-    turns true.
+    Thread rules: `_inner`, `_decided`, `_reading`, `_final` and `_callbacks` are guarded by `_state`; `_steps`,
+    `_forward` and `_deadline` belong to whichever thread makes the next attempt (there is never more than one);
+    `_committed` only ever turns true.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._state = threading.Condition()
         self._decided: Any = None  # the last inner call whose end has been decided on
         self._committed = False
+        self._reading = False
         self._cancelled = False
         self._callbacks: list[Callable[[Any], None]] = []
         self._forward: Forward | None = None
@@ -93,7 +94,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         method.channel.track(self)
         taken = self._take(options.metadata)
         if isinstance(taken, Hold):
-            self._in_background(Attempt())
+            self._in_background(None, Attempt())
         else:
             self.launch(*taken, options.metadata)
 
@@ -147,18 +148,27 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._steps = recover(self._forward.retry if self._forward else None, random.random)
             next(self._steps)
         step = advance(self._steps, outcome(code, inner.details(), trailing, connection, committed=fixed))
-        if step is None:
+        if step is None or too_late(step, self._deadline):
             self.conclude(inner)
         else:
-            self._in_background(step)
-            with self._state:
-                self._decided = inner
-                if self._inner is inner:
+            self._in_background(inner, step)
+
+    def _in_background(self, ended: Any, step: Attempt | Sleep) -> None:
+        arguments = (weakref.ref(self), ended, step)
+        threading.Thread(target=_next_attempt, args=arguments, name="meshsdk-call", daemon=True).start()
+
+    def leave(self, ended: Any) -> bool:
+        """Gives up an attempt that has ended, unless an application's thread has just got its first answer (A6)."""
+        with self._state:
+            self._state.wait_for(lambda: not self._reading)
+            if not self._committed:
+                self._decided = ended
+                if self._inner is ended:
                     self._inner = None
                 self._state.notify_all()
-
-    def _in_background(self, step: Attempt | Sleep) -> None:
-        threading.Thread(target=_next_attempt, args=(weakref.ref(self), step), name="meshsdk-call", daemon=True).start()
+                return True
+        self.conclude(ended)
+        return False
 
     def prepare(self, step: Attempt | Sleep | None) -> tuple[Any, Callable[[], tuple[Forward, PooledBackend]]]:
         """Sleeps what the policy asks for; returns the next attempt's metadata, and a wait that does not hold the call.
@@ -166,7 +176,8 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         Blocks; called by `_next_attempt` on a thread of its own.
         """
         while isinstance(step, Sleep):
-            time.sleep(self._within_deadline(step.seconds))
+            with self._state:
+                self._state.wait_for(lambda: self._final, step.seconds)
             step = advance(self._steps, None) if self._steps is not None else None
         options, method, target, request = self._options, self._method, self._target, self._request
         metadata = with_previous(options.metadata, step) if step is not None else options.metadata
@@ -186,9 +197,6 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             wait_for_ready=options.wait_for_ready,
         )
         return metadata, wait
-
-    def _within_deadline(self, seconds: float) -> float:
-        return seconds if self._deadline is None else max(0.0, min(seconds, self._deadline - time.monotonic()))
 
     def conclude(self, inner: Any) -> None:
         """Ends the call with its last attempt, or with the error instead of one; no effect on one that has ended."""
@@ -217,14 +225,24 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             if inner is None:
                 inner = self._running()
             try:
-                message = next(inner)
+                return next(inner) if self._committed else self._first(inner)
             except grpc.RpcError:
                 if self._superseded(inner):
                     continue
                 raise self from None  # as grpcio's own: what iteration raises is the call
-            if not self._committed:
-                self._commit()
-            return message
+
+    def _first(self, inner: Any) -> Any:
+        """Reads the first answer of an attempt; the call stays on that one from then on."""
+        with self._state:
+            self._reading = True
+        try:
+            message = next(inner)
+            self._commit()
+        finally:
+            with self._state:
+                self._reading = False
+                self._state.notify_all()
+        return message
 
     def next(self) -> Any:
         """Returns the next message, as grpcio's own call objects do."""

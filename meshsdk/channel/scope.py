@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -48,7 +49,11 @@ class _Watched:
 
 
 class Scope(abc.ABC):
-    """Targets by name, guarded by `lock`. Subclasses say how to hop to the scope's thread and how calls wait."""
+    """Targets by name, guarded by `lock`. Subclasses say how to hop to the scope's thread and how calls wait.
+
+    `dropped`: names of targets whose channel was collected without `close`, appended by any thread, the next look
+    releases them. A finalizer may run in the middle of anything, so it takes no lock and changes nothing else.
+    """
 
     def __init__(self, source: Source, dial: Callable[[str, str], Link], local: Locality, seed: int) -> None:
         """`dial(address, authority)` makes a link; `local` is this process's own locality."""
@@ -57,6 +62,7 @@ class Scope(abc.ABC):
         self.source = source
         self._around = Surroundings(self.pool, local, seed, time.time, time.monotonic)
         self._watched: dict[str, _Watched] = {}
+        self.dropped: deque[str] = deque()
         self._delay = _SHORTEST
 
     def open(self, name: str, authority: str) -> Target:
@@ -83,10 +89,17 @@ class Scope(abc.ABC):
                 known.watch.cancel()
                 known.target.close()
 
+    def _release_dropped(self) -> None:
+        while self.dropped:
+            self.release(self.dropped.popleft())
+        self._changed()
+
     def look(self) -> float:
         """One look at all connections; returns the seconds until the next one."""
         began = time.perf_counter()
         with self.lock:
+            if self.dropped:
+                self._release_dropped()
             settled = True
             for watched in self._watched.values():
                 settled &= watched.target.refresh()

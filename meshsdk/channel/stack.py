@@ -37,6 +37,7 @@ class HoldKind(enum.Enum):
 
     UNCONFIGURED = enum.auto()  # no configuration yet: every call waits
     CONNECTING = enum.auto()  # endpoints are being connected to: every call waits
+    UNRESOLVED = enum.auto()  # no configuration to be had: only calls that wait for ready wait
     FAILING = enum.auto()  # nothing usable: only calls that wait for ready wait
     REFUSED = enum.auto()  # the configuration itself says no: no call waits
     CLOSED = enum.auto()  # the channel was closed: no call waits
@@ -51,7 +52,7 @@ class Hold:
 
     def waits(self, wait_for_ready: bool | None) -> bool:
         """Tells whether a call stays for the next change."""
-        if self.kind is HoldKind.FAILING:
+        if self.kind in (HoldKind.FAILING, HoldKind.UNRESOLVED):
             return bool(wait_for_ready)
         return self.kind in (HoldKind.UNCONFIGURED, HoldKind.CONNECTING)
 
@@ -199,7 +200,7 @@ class Target:
         with self._lock:
             if isinstance(resolution, Unresolvable):
                 self._retire(self._balancers)
-                self.hold = Hold(HoldKind.FAILING, resolution.problem)
+                self.hold = Hold(HoldKind.UNRESOLVED, resolution.problem)
                 self.routes = None
             else:
                 self.routes = Routes(resolution, self._balance(resolution), self.routes)

@@ -19,6 +19,7 @@ from meshsdk.channel.mesh_call import MeshCall
 from meshsdk.channel.stack import UNCONFIGURED, Target
 from meshsdk.channel.sync_methods import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshsdk.channel.threads import ThreadScope
+from meshsdk.errors import LifecycleError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -55,6 +56,13 @@ class MeshChannel(grpc.Channel):
         self._calls: weakref.WeakSet[MeshCall] = weakref.WeakSet()
         self._held: set[MeshCall] = set()
 
+    def __del__(self) -> None:
+        """A channel that is dropped without `close` lets go of its target at the scope's next look."""
+        if self._feed is not None:
+            self._feed.abandon()
+        if self.target is not None:
+            self.scope.dropped.append(self.name)
+
     def open(self) -> Target:
         """Returns the target, watched from the first use on. Raises ValueError on a closed channel, as grpcio does."""
         with self._lock:
@@ -67,7 +75,10 @@ class MeshChannel(grpc.Channel):
 
     def configured(self, timeout: float) -> bool:
         """Tells whether there is a configuration; waits for the first one, `timeout` seconds at most."""
-        target = self.target or self.open()
+        try:
+            target = self.target or self.open()
+        except (ValueError, LifecycleError):  # the channel or its mesh was closed
+            return False
         if target.routes is None and target.hold is UNCONFIGURED:
             with self.scope.changed:
                 self.scope.changed.wait_for(
@@ -130,6 +141,8 @@ class MeshChannel(grpc.Channel):
         if try_to_connect:
             self.open()
         with self._lock:
+            if self._closed:
+                raise ValueError(CLOSED_CHANNEL)
             if self._feed is None:
                 self.scope = self._scope_of_process()
                 self._feed = ConnectivityFeed(self)

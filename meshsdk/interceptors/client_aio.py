@@ -5,12 +5,13 @@ One class per shape: grpc.aio registers an interceptor that has several shapes f
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import grpc.aio
 
-from meshsdk.interceptors.client_sync import FIRST_WAIT, Paths
+from meshsdk.interceptors.client_sync import Paths, less_time
 from meshsdk.interceptors.continuation import of_aio
 
 
@@ -31,9 +32,9 @@ class _Router:
         self._paths = Paths(mesh)
 
     async def route(self, shape: str, continuation: Callable[..., Any], details: Any, argument: Any) -> Any:
-        wait = FIRST_WAIT if details.timeout is None else min(FIRST_WAIT, details.timeout / 2)
-        if not await self._mesh.configured(wait):
-            return await continuation(details, argument)
+        began = time.monotonic()
+        if not await self._mesh.configured(self._paths.patience(details.timeout)):
+            return await continuation(less_time(details, time.monotonic() - began), argument)
         method = details.method.decode() if isinstance(details.method, bytes) else details.method
         stub = self._paths.stub(shape, method, of_aio(continuation))
         if stub is None:

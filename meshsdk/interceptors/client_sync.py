@@ -1,13 +1,15 @@
 """Client interceptors for a `grpc.Channel` of the application's own.
 
-A call takes the mesh while the mesh has a configuration for the target, and the application's channel otherwise: that
-one is the direct path. Interceptors further in than these see only calls of the direct path, so put these last.
+A call takes the mesh while the mesh has a configuration for the target, whatever that says (no usable endpoint is an
+answer too), and the application's channel otherwise: that one is the direct path. Interceptors further in than these
+see only calls of the direct path, so put these last.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -40,6 +42,11 @@ class MeshPath(Protocol):
         """See grpc.Channel."""
 
 
+def less_time(details: Any, waited: float) -> Any:
+    """Returns the details of a call that has spent `waited` seconds of its timeout before it starts."""
+    return details if details.timeout is None else details._replace(timeout=max(0.0, details.timeout - waited))
+
+
 class Paths:
     """The mesh's stubs by method, and the warning where a method cannot take the mesh. Guarded by `_lock`."""
 
@@ -49,6 +56,20 @@ class Paths:
         self._lock = threading.Lock()
         self._stubs: dict[tuple[str, str, Any, Any], Any] = {}
         self._told: set[str] = set()
+        self._first_call: float | None = None
+
+    def patience(self, timeout: float | None) -> float:
+        """Returns the seconds a call with this timeout may wait for the first configuration.
+
+        All first calls share `FIRST_WAIT`, counted from the very first; what it leaves of a call's own timeout is
+        enough for the direct path. Once it is over calls go the direct way at once, until a configuration arrives.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if self._first_call is None:
+                self._first_call = now
+            left = max(0.0, self._first_call + FIRST_WAIT - now)
+        return left if timeout is None else min(left, timeout / 2)
 
     def stub(self, shape: str, method: str, serializers: Serializers | None) -> Any:
         """Returns the mesh's stub, or None (said once in the log) where the serializers are not known."""
@@ -83,10 +104,9 @@ class _Interceptor(
         self._paths = Paths(mesh)
 
     def _route(self, shape: str, continuation: Callable[..., Any], details: Any, argument: Any, future: bool) -> Any:
-        if not self._paths.mesh.configured(
-            FIRST_WAIT if details.timeout is None else min(FIRST_WAIT, details.timeout / 2)
-        ):
-            return continuation(details, argument)
+        began = time.monotonic()
+        if not self._paths.mesh.configured(self._paths.patience(details.timeout)):
+            return continuation(less_time(details, time.monotonic() - began), argument)
         stub = self._paths.stub(shape, details.method, of_sync(continuation))
         if stub is None:
             return continuation(details, argument)

@@ -1,12 +1,13 @@
-"""Runs a policy's steps: `drive` for threads, `adrive` for asyncio. Carries, does not decide.
+"""Runs a policy's steps. Carries, does not decide.
 
-Called by the channel façades after a first attempt has failed or could not start. The attempt itself, the sleep and the
-deadline belong to the caller.
+Called by the channel façades after a first attempt has failed or could not start: `drive` by a call that blocks its
+thread; `first` and `advance`, one step at a time, by calls that outlive the method that made them, on threads and on
+asyncio alike. The attempt itself, the sleep and the deadline belong to the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep, Steps
 
@@ -35,18 +36,3 @@ def drive(
             step = advance(steps, None)
         else:
             step = advance(steps, attempt(step))
-
-
-async def adrive(
-    steps: Steps,
-    step: Attempt | Sleep | None,
-    attempt: Callable[[Attempt], Awaitable[Outcome]],
-    sleep: Callable[[float], Awaitable[None]],
-) -> None:
-    """`drive` for asyncio."""
-    while step is not None:
-        if isinstance(step, Sleep):
-            await sleep(step.seconds)
-            step = advance(steps, None)
-        else:
-            step = advance(steps, await attempt(step))

@@ -1,0 +1,108 @@
+"""Every runnable example is run as its docstring says, and what it prints is what it promises."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.processes import ROOT
+
+
+def printed(out: str) -> list[object]:
+    """The Python values on the last line."""
+    line = out.strip().splitlines()[-1]
+    values, rest = [], line
+    for part in rest.replace("} [", "}\n[").replace("] [", "]\n[").splitlines():
+        values.append(ast.literal_eval(part.strip()))  # noqa: PERF401 - read in order
+    return values
+
+
+def both_instances(out: str) -> None:
+    """20 calls, spread over the two instances."""
+    (answers,) = printed(out)
+    assert set(answers) == {"orders-1", "orders-2"}
+    assert sum(answers.values()) == 20
+
+
+def canary(out: str) -> None:
+    """About 90/10 before, all on v2 after."""
+    before, after = out.strip().splitlines()[-1].removeprefix("90/10:").split("0/100:")
+    counts = ast.literal_eval(before.strip())
+    assert sum(counts.values()) == 500
+    assert 15 <= counts["v2"] <= 100  # 50 +- 5 standard deviations
+    assert ast.literal_eval(after.strip()) == {"v2": 500}
+
+
+def callers(out: str) -> None:
+    """Each application gets its own version."""
+    assert printed(out) == [{"web": "v1", "batch": "v2"}]
+
+
+def field(out: str) -> None:
+    """Gold gets v2, everybody else v1."""
+    assert printed(out) == [{"gold": "v2", "silver": "v1", "": "v1"}]
+
+
+def streams(out: str) -> None:
+    """Three answers, ten counted requests, three echoes."""
+    assert out.strip().splitlines()[-1] == "['42/placed', '42/packed', '42/sent'] 10 ['0', '1', '2']"
+
+
+EXPECTED: dict[str, Callable[[str], None]] = {
+    "asyncio_client": both_instances,
+    "calling_application": callers,
+    "quickstart": both_instances,
+    "request_field": field,
+    "streaming": streams,
+    "weighted_canary": canary,
+}
+
+
+def runnable() -> list[str]:
+    """The examples with a `main`."""
+    names = []
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "main" for node in tree.body):
+            names.append(path.stem)
+    return names
+
+
+def run(*command: str) -> str:
+    """Runs Python to the end and returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", runnable())
+def test_example(name):
+    """`python -m examples.NAME` prints what the example promises; an example without an expectation here fails."""
+    assert name in EXPECTED, f"say in EXPECTED what examples/{name}.py prints"
+    EXPECTED[name](run("-m", f"examples.{name}"))
+
+
+def test_no_expectation_is_left_over():
+    """Every expectation has its example."""
+    assert set(EXPECTED) == set(runnable())
+
+
+def test_demo():
+    """`examples/demo/demo.py --quick` shows the whole main job and ends with nothing failed."""
+    out = run("examples/demo/demo.py", "--quick")
+    print(out)
+    assert "0 failed" in out
