@@ -132,6 +132,20 @@ class Mesh:
     ) -> None:
         self.close()
 
+    def before_fork(self) -> None:
+        """Keeps this mesh's threads out of gRPC while the process forks: its stream ends, its monitors wait."""
+        self._lock.acquire()
+        self._client.before_fork()
+        for scope in self._threads.values():
+            scope.lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Goes on after `before_fork`; routes and connections were in force all the time."""
+        for scope in self._threads.values():
+            scope.lock.release()
+        self._client.after_fork()
+        self._lock.release()
+
     def after_fork_in_child(self) -> None:
         """Starts anew in a child process: threads are gone, connections and streams are the parent's.
 
@@ -193,9 +207,25 @@ class Mesh:
 _meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
 
 
+_forking: list[Mesh] = []  # from `before` to `after` of one fork, on the thread that forks
+
+
+def _before_fork() -> None:
+    _forking[:] = list(_meshes)
+    for mesh in _forking:
+        mesh.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for mesh in _forking:
+        mesh.after_fork_in_parent()
+    _forking.clear()
+
+
 def _after_fork_in_child() -> None:
-    for mesh in list(_meshes):
+    for mesh in _forking:
         mesh.after_fork_in_child()
+    _forking.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -6,6 +6,7 @@ still move: until the first answer has reached the application. Steps follow `in
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import random
@@ -13,17 +14,17 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from meshsdk.channel.attempt import AttemptEnd, CallOptions, outcome, shorter, too_late, with_previous
-from meshsdk.channel.failure import CallCancelled, CallFailed, CallRaised
+from meshsdk.channel.failure import CallCancelled, CallFailed
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.channel.replay import Replay
 from meshsdk.channel.stack import Hold
-from meshsdk.channel.waiting import wait_for_backend
+from meshsdk.channel.waiting import next_attempt, wait_for_backend
 from meshsdk.interceptors.drivers import advance
 from meshsdk.interceptors.policies.recover import recover
 from meshsdk.interceptors.policies.steps import Attempt, Sleep, Steps
@@ -33,26 +34,6 @@ if TYPE_CHECKING:
     from meshsdk.channel.sync_methods import MultiCallable
 
 _LOG = logging.getLogger(__name__)
-
-
-def _next_attempt(reference: weakref.ref[MeshCall], ended: Any, step: Attempt | Sleep) -> None:
-    """Makes the next attempt. On a thread of its own, which holds the call weakly while it waits for a backend."""
-    call = reference()
-    if call is None or not call.leave(ended):
-        return
-    try:
-        metadata, wait = call.prepare(step)
-        call = None
-        forward, backend = wait()
-        call = reference()
-        if call is not None:
-            call.launch(forward, backend, metadata)
-    except CallFailed as failed:
-        if (call := reference()) is not None:
-            call.conclude(failed)
-    except Exception as error:  # noqa: BLE001 - it becomes the end of the call, and is raised to whoever reads it
-        if (call := reference()) is not None:
-            call.conclude(CallRaised(error))
 
 
 class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # subscriptable in stubs only
@@ -86,7 +67,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._state = threading.Condition()
         self._decided: Any = None  # the last inner call whose end has been decided on
         self._committed = False
-        self._reading = False
+        self._reading = 0
         self._cancelled = False
         self._callbacks: list[Callable[[Any], None]] = []
         self._forward: Forward | None = None
@@ -155,12 +136,12 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def _in_background(self, ended: Any, step: Attempt | Sleep) -> None:
         arguments = (weakref.ref(self), ended, step)
-        threading.Thread(target=_next_attempt, args=arguments, name="meshsdk-call", daemon=True).start()
+        threading.Thread(target=next_attempt, args=arguments, name="meshsdk-call", daemon=True).start()
 
     def leave(self, ended: Any) -> bool:
         """Gives up an attempt that has ended, unless an application's thread has just got its first answer (A6)."""
         with self._state:
-            self._state.wait_for(lambda: not self._reading)
+            self._state.wait_for(lambda: self._reading == 0)
             if not self._committed:
                 self._decided = ended
                 if self._inner is ended:
@@ -173,7 +154,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
     def prepare(self, step: Attempt | Sleep | None) -> tuple[Any, Callable[[], tuple[Forward, PooledBackend]]]:
         """Sleeps what the policy asks for; returns the next attempt's metadata, and a wait that does not hold the call.
 
-        Blocks; called by `_next_attempt` on a thread of its own.
+        Blocks; called by `next_attempt` on a thread of its own.
         """
         while isinstance(step, Sleep):
             with self._state:
@@ -233,16 +214,22 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def _first(self, inner: Any) -> Any:
         """Reads the first answer of an attempt; the call stays on that one from then on."""
-        with self._state:
-            self._reading = True
-        try:
+        with self._meeting():
             message = next(inner)
             self._commit()
+        return message
+
+    @contextlib.contextmanager
+    def _meeting(self) -> Iterator[None]:
+        """While the application's thread gets the first of an attempt, nothing is decided about that attempt's end."""
+        with self._state:
+            self._reading += 1
+        try:
+            yield
         finally:
             with self._state:
-                self._reading = False
+                self._reading -= 1
                 self._state.notify_all()
-        return message
 
     def next(self) -> Any:
         """Returns the next message, as grpcio's own call objects do."""
@@ -365,16 +352,13 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         """Blocks for the server's first headers; the call stays on that server from then on."""
         while True:
             inner = self._running()
-            metadata = inner.initial_metadata()
-            if (
-                inner.done()
-                and inner.code() is not grpc.StatusCode.OK
-                and not self._committed
-                and self._superseded(inner)
-            ):
-                continue
-            self._commit()
-            return metadata
+            with self._meeting():
+                metadata = inner.initial_metadata()
+                failed = inner.done() and inner.code() is not grpc.StatusCode.OK and not self._committed
+                if not failed:
+                    self._commit()
+            if not (failed and self._superseded(inner)):
+                return metadata
 
     def trailing_metadata(self) -> Any:
         """Blocks for the end."""

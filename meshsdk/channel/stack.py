@@ -198,6 +198,8 @@ class Target:
     def adopt(self, resolution: Snapshot | Unresolvable) -> None:
         """Publishes a new configuration. Balancers of clusters that stay are kept, with their connections."""
         with self._lock:
+            if self.hold.kind is HoldKind.CLOSED:
+                return  # it was on its way when the last channel closed
             if isinstance(resolution, Unresolvable):
                 self._retire(self._balancers)
                 self.hold = Hold(HoldKind.UNRESOLVED, resolution.problem)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from meshsdk.channel.failure import CallFailed, status, words
+from meshsdk.channel.failure import CallFailed, CallRaised, status, words
 from meshsdk.channel.pool import PooledBackend
 from meshsdk.channel.stack import Hold, HoldKind, Target
 from meshsdk.channel.threads import ThreadScope
+from meshsdk.interceptors.policies.steps import Attempt, Sleep
 from meshsdk.model.resources import Forward
+
+if TYPE_CHECKING:
+    from meshsdk.channel.mesh_call import MeshCall
 
 _CLOSED = Hold(HoldKind.CLOSED, "Channel closed!")  # grpcio's words
 
@@ -38,3 +44,23 @@ def wait_for_backend(
                 raise CallFailed(status(taken, wait_for_ready), details)
             scope.hurry()
             scope.changed.wait(left)
+
+
+def next_attempt(reference: weakref.ref[MeshCall], ended: Any, step: Attempt | Sleep) -> None:
+    """Makes the next attempt. On a thread of its own, which holds the call weakly while it waits for a backend."""
+    call = reference()
+    if call is None or not call.leave(ended):
+        return
+    try:
+        metadata, wait = call.prepare(step)
+        call = None
+        forward, backend = wait()
+        call = reference()
+        if call is not None:
+            call.launch(forward, backend, metadata)
+    except CallFailed as failed:
+        if (call := reference()) is not None:
+            call.conclude(failed)
+    except Exception as error:  # noqa: BLE001 - it becomes the end of the call, and is raised to whoever reads it
+        if (call := reference()) is not None:
+            call.conclude(CallRaised(error))

@@ -1,7 +1,7 @@
 """XdsClient: the thread-safe face of the xDS client, one for each mesh.
 
 Channels watch targets on it. It starts its driver thread at the first watch, shares one stream per list of servers
-among all targets, and starts anew in a forked child. It decides nothing about the protocol.
+among all targets, and is quiet while the process forks. It decides nothing about the protocol.
 """
 
 from __future__ import annotations
@@ -89,7 +89,6 @@ class XdsClient:
         self._watches: dict[int, Watch] = {}
         self._running: _Running | None = None
         self._closed = False
-        self._inherited: list[Stream] = []  # a parent's streams in a forked child: see `after_fork_in_child`
 
     def watch(self, target: str, on_resolution: OnResolution) -> Watch:
         """Watches `xds:///name` or `xds://authority/name`.
@@ -130,18 +129,22 @@ class XdsClient:
         if running is not None:
             running.driver.stop()
 
-    def after_fork_in_child(self) -> None:
-        """Starts anew with the same watches: of the parent only its memory is here, not its threads.
+    def before_fork(self) -> None:
+        """Ends streams and threads for the moment of a fork: a child of a process with threads inside gRPC may abort.
 
-        The parent's streams are kept and not touched: freeing a gRPC object waits for threads that do not exist.
+        Watches stay; what they were told stays in force. `after_fork` goes on.
         """
-        self._lock = threading.Lock()  # the parent's may have been held by another thread at the fork
-        if self._running is not None:
-            self._inherited.extend(self._running.driver.streams())
-            self._running = None
         with self._lock:
-            for watch in list(self._watches.values()):
-                self._start().driver.subscribe(watch._subscriber())  # noqa: SLF001 - two halves of one thing
+            running, self._running = self._running, None
+        if running is not None:
+            running.driver.stop()
+
+    def after_fork(self) -> None:
+        """Goes on in the parent after `before_fork`, with the same watches."""
+        with self._lock:
+            if not self._closed:
+                for watch in list(self._watches.values()):
+                    self._start().driver.subscribe(watch._subscriber())  # noqa: SLF001 - two halves of one thing
 
     def _forget(self, number: int) -> None:
         with self._lock:

@@ -124,10 +124,6 @@ class Driver:
         if threading.current_thread() is not self._thread:
             self._thread.join(_JOIN)
 
-    def streams(self) -> list[Stream]:
-        """For a forked child: the parent's streams, which must neither be used nor freed there."""
-        return [*self._links, *self._closing]
-
     def _run(self) -> None:
         if self._files is not None:
             self._files.prune()

@@ -45,7 +45,10 @@ class Scripted:
         word, _, rest = request.decode().partition(":")
         self.executed.append(request.decode())
         self._record(request.decode())
-        if word in ("say", "id"):
+        if word in ("metadata", "draining"):
+            tell(word, context)
+            yield self.name.encode()
+        elif word in ("say", "id"):
             yield rest.encode()
         elif word == "who":
             yield self.name.encode()
@@ -55,13 +58,6 @@ class Scripted:
             yield bytes(int(rest))
         elif word == "remaining":
             yield str(context.time_remaining()).encode()
-        elif word == "metadata":
-            context.send_initial_metadata(INITIAL)
-            context.set_trailing_metadata(TRAILING)
-            yield self.name.encode()
-        elif word == "draining":
-            context.set_trailing_metadata((("meshsdk-draining", "1"),))
-            yield self.name.encode()
         elif word == "hang":
             yield from self._hang(rest, context)
         elif word == "partly":
@@ -116,6 +112,15 @@ class Scripted:
                 "stream_stream": grpc.stream_stream_rpc_method_handler(noted(streamed)),
             },
         )
+
+
+def tell(word: str, context: grpc.ServicerContext) -> None:
+    """Sets the metadata of an answer."""
+    if word == "draining":
+        context.set_trailing_metadata((("meshsdk-draining", "1"),))
+        return
+    context.send_initial_metadata(INITIAL)
+    context.set_trailing_metadata(TRAILING)
 
 
 def end(word: str, rest: str, context: grpc.ServicerContext) -> None:
@@ -184,7 +189,7 @@ class Backend:
         self.server.stop(0).wait()
         self._threads.shutdown(wait=True)
 
-    def __enter__(self) -> Backend:
+    def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -221,7 +221,7 @@ class AioCaller:
                 ended.answers.append(await call)
             else:
                 async for answer in call:
-                    ended.answers.append(answer)  # noqa: PERF401 - those before an error count
+                    ended.answers.append(answer)
         except (grpc.RpcError, asyncio.CancelledError) as error:
             ended.error = error
         except Exception as error:  # noqa: BLE001 - see _ask
@@ -291,4 +291,4 @@ class AioRunning:
 
     def end(self) -> Ended:
         """Waits for the end, reading what is left."""
-        return self.thread.run(AioCaller._end(self.shape, Ended(call=self.call)))  # noqa: SLF001 - its other half
+        return self.thread.run(AioCaller._end(self.shape, Ended(call=self.call)))

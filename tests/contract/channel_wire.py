@@ -1,4 +1,4 @@
-"""A TCP relay between a channel and its backend: counts the bytes and cuts connections, so that a server dies at will."""
+"""A TCP relay between a channel and its backend: counts the bytes, and cuts connections at will."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 
 class Relay:
-    """Relays loopback connections to `port`. `sent` counts the bytes from clients; guarded by `_lock`, as `_open` is."""
+    """Relays loopback connections to `port`. `sent` counts the clients' bytes; all fields are guarded by `_lock`."""
 
     def __init__(self, port: int) -> None:
         """Listens at once, on a free port."""
@@ -82,7 +82,7 @@ class Relay:
         for end in self._sockets:
             end.close()
 
-    def __enter__(self) -> Relay:
+    def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""The channels that the contract is run on: plain grpcio, the mesh's own, and grpcio's own with the mesh's interceptors.
+"""The channels of the contract: plain grpcio, the mesh's own, and grpcio's own with the mesh's interceptors.
 
 The mesh gets its configuration from `ScriptedSource`; endpoints are real. What is meant to differ from a plain channel
 is listed in `DIFFERENCES`, and nowhere else: a case asks `differs` and asserts on both sides.
@@ -130,7 +130,7 @@ class Lab:
         compression: grpc.Compression | None = None,
         options: Iterable[tuple[str, Any]] = (),
         *,
-        first: Snapshot | Unresolvable | None | bool = True,
+        first: Snapshot | Unresolvable | bool | None = True,
     ) -> Any:
         """Returns a caller on a channel to `address`. `first`: other than the configuration with just that endpoint."""
         options = (*self.options, *options)

@@ -1,4 +1,4 @@
-"""Fixtures of the channel contract: a backend per module, an event loop on a thread, and a `lab` per façade and path."""
+"""Fixtures of the channel contract: backends, an event loop on a thread, and a `lab` per façade and path."""
 
 from __future__ import annotations
 

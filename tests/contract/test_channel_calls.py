@@ -139,6 +139,7 @@ class Token(grpc.AuthMetadataPlugin):
     """Adds a header to each call."""
 
     def __call__(self, context, callback):
+        """See grpc.AuthMetadataPlugin."""
         callback((("authorization", "token"), ("service", context.service_url)), None)
 
 

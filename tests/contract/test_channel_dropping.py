@@ -18,7 +18,7 @@ import meshsdk.testing
 from examples.orders_service import instance
 from tests.contract.channel_backend import SHAPES
 from tests.contract.channel_callers import PATIENCE
-from tests.contract.channels import HOST, TARGET, snapshot
+from tests.contract.channels import HOST, TARGET
 from tests.contract.test_channel_connecting import wait
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,7 +131,11 @@ def test_program_that_closes_nothing(kinds):
     """A program that drops every channel ends cleanly under `-W error`, with no word on stderr and no thread added."""
     command = [sys.executable, "-W", "error", "-c", PROGRAM, *kinds]
     with meshsdk.testing.control_plane() as plane, instance(plane, "one", "v1"):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps(plane.bootstrap())}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps(plane.bootstrap()),
+        }
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=3 * PATIENCE, check=False, env=environment, cwd=ROOT
         )

@@ -61,7 +61,7 @@ def test_every_endpoint_gets_calls(lab, shape, policy):
 
 
 def test_peer_that_announces_its_end(lab, shape):
-    """After an answer with `meshsdk-draining`, new calls go elsewhere; while nothing else is there, they still go there."""
+    """After an answer with `meshsdk-draining` new calls go elsewhere, as long as there is anything else."""
     with Backend("a") as one, Backend("b") as two:
         caller = lab.open("", first=snapshot(one.address, two.address))
         all_ready(lab, caller, 2)
@@ -116,7 +116,7 @@ GOLD = FieldMatch(("user", "tier"), StringMatch(StringKind.EXACT, "gold"))
 
 
 def test_field_of_the_request(lab, shape):
-    """A unary call is routed by a field of its request; a stream, whose request is not there yet, by the other routes."""
+    """A call with one request is routed by a field of it; a stream of requests by the other routes."""
     with Backend("plain") as plain, Backend("gold") as gold:
         first = snapshot_of(
             [route("gold", match=RouteMatch(PathMatch(PathKind.PREFIX, "/"), fields=(GOLD,))), route("plain")],
@@ -155,7 +155,9 @@ def test_stickiness_by_header(lab, shape, policy):
         lab.source.push(configured(one, two, three))
         all_ready(lab, caller, 3)
         moved = [
-            user for user, home in homes.items() if spread(caller, shape, 1, metadata=(("user", f"u{user}"),))[home] == 0
+            user
+            for user, home in homes.items()
+            if spread(caller, shape, 1, metadata=(("user", f"u{user}"),))[home] == 0
         ]
         assert len(moved) < 12
 

@@ -1,4 +1,4 @@
-"""`client_interceptors` on an application's own channel: the mesh where it is configured, the channel itself otherwise."""
+"""`client_interceptors` on an application's own channel: the mesh where it is configured, else that channel."""
 
 from __future__ import annotations
 

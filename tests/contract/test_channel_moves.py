@@ -104,7 +104,7 @@ WORDS = "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.9.8.7:
 
 @pytest.mark.parametrize("words", [WORDS, WORDS.replace("10.9.8.7:50051", "{}0")], ids=["another", "nearly its own"])
 def test_server_that_speaks_of_its_own_backend(lab, shape, words):
-    """A request that reached a server is not moved, even where the server relays core's very words of a failed connect."""
+    """A request that reached a server is not moved, even if the server relays core's very words of a failed connect."""
     with Backend("a") as one, Backend("b") as two:
         caller = lab.open("", first=snapshot(one.address, two.address))
         text = words.format(one.address)

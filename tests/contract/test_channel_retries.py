@@ -33,7 +33,9 @@ def test_retried_to_success(lab, backend, shape):
     assert all(("key", "value") in metadata for metadata in backend.script.metadata)
 
 
-@pytest.mark.xfail(strict=True, reason="core's own retry filter takes the header off every attempt that it did not make")
+@pytest.mark.xfail(
+    strict=True, reason="core's own retry filter takes the header off every attempt that it did not make"
+)
 def test_attempts_say_which_they_are(lab, backend, shape):
     """Each further attempt tells the server how many were made before (A6)."""
     lab.open("", first=snapshot(backend.address, retry=POLICY)).ask(shape, b"fail:2")

@@ -37,6 +37,11 @@ def call_of(channel: Any, shape: str, request: bytes, **options: Any) -> Any:
     return stub(request if shape.startswith("unary") else iter([request]), **options)
 
 
+async def began(backend: Any) -> None:
+    """Waits until the handler runs."""
+    assert await asyncio.to_thread(backend.script.began.acquire, timeout=PATIENCE)
+
+
 def writer(channel: Any, shape: str, **options: Any) -> Any:
     """A running call whose requests the application writes."""
     return getattr(channel, shape)(METHODS[shape])(**options)
@@ -114,8 +119,7 @@ async def cancelled_waiter(channel, shape, backend):
     """Cancelling the task that awaits a call cancels the call."""
     call = call_of(channel, shape, b"hang:0")
     task = asyncio.ensure_future(wait_for(call))
-    while not backend.executed:
-        await asyncio.sleep(0.005)
+    await began(backend)
     task.cancel()
     seen = await what(wait_for(task))
     told = await asyncio.to_thread(backend.script.cancelled.wait, PATIENCE)
@@ -337,8 +341,7 @@ async def async_iterator_is_closed(channel, shape, backend):
             closed.set()
 
     call = getattr(channel, shape)(METHODS[shape])(requests())
-    while not backend.executed:
-        await asyncio.sleep(0.005)
+    await began(backend)
     call.cancel()
     await asyncio.wait_for(closed.wait(), PATIENCE)
     return await call.code()
@@ -349,8 +352,7 @@ async def async_iterator_is_closed(channel, shape, backend):
 async def close_with_grace(channel, shape, backend):
     """`close(grace)` lets a running call finish."""
     call = call_of(channel, shape, b"hang:0")
-    while not backend.executed:
-        await asyncio.sleep(0.005)
+    await began(backend)
     closing = asyncio.ensure_future(channel.close(PATIENCE))
     await asyncio.sleep(0.02)
     open_still = not closing.done()
@@ -365,8 +367,7 @@ async def close_with_grace(channel, shape, backend):
 async def close_after_grace(channel, shape, backend):
     """What outlasts the grace of `close` is cancelled."""
     call = call_of(channel, shape, b"hang:0")
-    while not backend.executed:
-        await asyncio.sleep(0.005)
+    await began(backend)
     await channel.close(0.05)
     return await call.code(), said(await call.details()), call.cancelled(), call.done()
 

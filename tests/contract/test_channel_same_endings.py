@@ -131,7 +131,6 @@ def stub_after_close(caller, shape, backend):
         return kinds(error)
 
 
-
 @pytest.mark.parametrize(("name", "shape"), CASES.all)
 @pytest.mark.parametrize("path", ["mesh", "intercepted"])
 def test_same_as_grpcio(lab, name, shape):

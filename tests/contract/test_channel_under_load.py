@@ -68,7 +68,7 @@ def processes(tmp_path):
 
 
 def went(lab, processes) -> bool:
-    """Whether grpc itself has seen that the connections of these processes are gone; the mesh may not have looked yet."""
+    """Whether grpc itself has seen these processes go; the mesh may not have looked yet."""
     gone = {process.address for process in processes}
 
     async def ready() -> bool:
@@ -123,7 +123,7 @@ def aio_round(caller, first: int) -> list[str]:
 
 
 def test_killed_between_calls(lab, processes):
-    """Four times half of the backends are killed between calls and replaced; all calls in all shapes pass, each once."""
+    """Half of the backends are killed between calls and replaced, four times; all calls of all shapes pass, once."""
     start, log = processes
     running = start(4)
     caller = lab.open("", first=snapshot(*(process.address for process in running)))

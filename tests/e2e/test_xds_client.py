@@ -547,7 +547,7 @@ client.watch('xds:///orders', lambda result: told.release())
 assert told.acquire(timeout=20)
 """
 CHILDREN = """
-os.register_at_fork(after_in_child=client.after_fork_in_child)
+os.register_at_fork(before=client.before_fork, after_in_parent=client.after_fork, after_in_child=client.after_fork)
 children = []
 for _ in range(3):
     children.append(os.fork())
@@ -582,6 +582,10 @@ def test_program_ends_without_close(ads):
 
 
 def test_forked_children_watch_on(ads):
-    """A parent that has used the mesh forks: each child gets a stream of its own, and all of them end."""
+    """A parent that has used the mesh forks: each child gets a stream of its own, and all of them end.
+
+    The parent ends its stream before each fork and opens another one after it, if it lives that long.
+    """
     code, answered, out, err = run_program(ads, PROGRAM + CHILDREN)
-    assert (code, answered, out) == (0, 4, "0 0 0\n"), err
+    assert (code, out) == (0, "0 0 0\n"), err
+    assert 4 <= answered <= 7

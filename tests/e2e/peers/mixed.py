@@ -45,7 +45,7 @@ def blocking() -> None:
                     stub.Get(request, timeout=TIMEOUT)
                     assert len(list(stub.Watch(request, timeout=TIMEOUT))) == 3
                     note("thread", None)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - counted
                     note("thread", error)
             gate.wait()
 
@@ -61,7 +61,7 @@ async def looping() -> None:
                 await stub.Get(request, timeout=TIMEOUT)
                 assert len([order async for order in stub.Watch(request, timeout=TIMEOUT)]) == 3
                 note("loop", None)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - counted
                 note("loop", error)
 
         for gate in (_first, _second):

@@ -27,22 +27,27 @@ def use(stub: orders_pb2_grpc.OrdersStub) -> str:
     return ",".join(sorted(seen))
 
 
+def tell(*words: str) -> None:
+    """Prints a line in one write: the processes share the pipe."""
+    os.write(1, (" ".join(words) + "\n").encode())
+
+
 def child(stub: orders_pb2_grpc.OrdersStub) -> None:
     """A worker: calls over what it inherited and over a channel of its own."""
     inherited = use(stub)
     with meshsdk.channel("xds:///orders") as channel:
         own = use(orders_pb2_grpc.OrdersStub(channel))
-    print("child", inherited, own, flush=True)
+    tell("child", inherited, own)
 
 
 def main(generations: int, before: str) -> int:
     """Forks and calls; returns the exit code."""
     stub = orders_pb2_grpc.OrdersStub(meshsdk.channel("xds:///orders"))
     if before == "used":
-        print("parent", use(stub), flush=True)
+        tell("parent", use(stub))
     elif before == "closed":
         with meshsdk.channel("xds:///orders") as channel:
-            print("parent", use(orders_pb2_grpc.OrdersStub(channel)), flush=True)
+            tell("parent", use(orders_pb2_grpc.OrdersStub(channel)))
     failed = 0
     for _ in range(generations):
         children = []
@@ -50,12 +55,11 @@ def main(generations: int, before: str) -> int:
             process = os.fork()
             if process == 0:
                 child(stub)
-                sys.stdout.flush()
                 return 0  # through the interpreter's own end, as a worker leaves
             children.append(process)
-        print("parent", use(stub), flush=True)
+        tell("parent", use(stub))
         failed += sum(os.waitpid(process, 0)[1] != 0 for process in children)
-        print("parent", use(stub), flush=True)
+        tell("parent", use(stub))
     return min(failed, 100)
 
 
