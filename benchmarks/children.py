@@ -17,6 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE = 120.0  # seconds for any one answer
 
 
+def _environment() -> dict[str, str]:
+    """Returns what every child gets. Bytecode is kept, as pip leaves it: a source tree must not pay for compiling."""
+    known = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    bytecode = {"PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "bytecode")}
+    return {**known, **bytecode, "PYTHONPATH": str(ROOT), "GRPC_VERBOSITY": "ERROR"}
+
+
 class Child:
     """A process; its standard error goes to a file that is shown when it fails. A context manager that stops it."""
 
@@ -27,7 +34,7 @@ class Child:
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "GRPC_VERBOSITY": "ERROR", **(env or {})},
+            env={**_environment(), **(env or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
