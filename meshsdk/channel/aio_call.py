@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _OK = grpc.StatusCode.OK.value[0]
+_WRITE_FAILED = "Internal error from Core"  # grpc.aio's words, until the status comes
+_STATUS_LOOKS, _STATUS_PAUSE = 100, 0.001  # seconds; it comes at once, and where it does not the call ends INTERNAL
 _CLOSED = Hold(HoldKind.CLOSED, "Channel closed.")  # grpcio's words
 
 
@@ -56,11 +58,25 @@ def _plain_success(inner: Any) -> bool:
         return False
 
 
+def _write_failed(code: grpc.StatusCode, inner: Any) -> bool:
+    return code is grpc.StatusCode.INTERNAL and now(inner.details()) == _WRITE_FAILED
+
+
+async def _status(inner: Any) -> None:
+    """Waits until the status has taken the place of a failed write; some releases of grpc.aio tell nobody of that."""
+    for _ in range(_STATUS_LOOKS):
+        if not _write_failed(now(inner.code()), inner):
+            return
+        await asyncio.sleep(_STATUS_PAUSE)
+
+
 class MeshCall:
     """What the four shapes share: attempts, end, cancellation. Owned by the loop."""
 
     _inner: Any = None  # the running or last attempt; None while the next one is being prepared
     _failed: BaseException | None = None  # why there is no attempt, for a call that ended without one
+    _unsure: Any = None  # an attempt with a failed write, whose status is yet to come
+    _decided: Any = None  # the last attempt whose end has been decided on
     _left: Any = None  # the last attempt that was given up for another one
     _next: asyncio.Task[None] | None = None
     _done = False
@@ -119,11 +135,19 @@ class MeshCall:
         return inner
 
     def ended(self, inner: Any, connection: Connection) -> None:
-        """Decides what follows an attempt; called once for each, before anyone who awaits it resumes."""
+        """Decides what follows an attempt; called at its end, before anyone who awaits it resumes."""
+        if self._done or inner is self._decided:
+            return
         if _plain_success(inner):
             self._conclude(inner)
             return
         code, trailing = now(inner.code()), tuple(now(inner.trailing_metadata()))
+        if inner is not self._unsure and _write_failed(code, inner):
+            self._wait_for_status(inner, connection)
+            return
+        if inner is self._unsure and self._next is not None:
+            self._next.cancel()
+        self._decided = inner
         if trailing:
             self._target.noticed(connection, trailing)
         if code is grpc.StatusCode.OK or inner.cancelled():
@@ -142,6 +166,12 @@ class MeshCall:
 
     def _replayable(self) -> bool:
         return True
+
+    def _wait_for_status(self, inner: Any, connection: Connection) -> None:
+        """A write failed because the attempt has ended; why it has, tells the status that comes next."""
+        self._inner, self._unsure = None, inner
+        self._next = self._loop.create_task(_status(inner))
+        self._next.add_done_callback(lambda _: self.ended(inner, connection))
 
     def _prepare(self, step: Attempt | Sleep, ended: Any = None) -> None:
         self._next = self._loop.create_task(self._go_on(step, ended))
@@ -320,70 +350,3 @@ class MeshCall:
     def __repr__(self) -> str:
         state = self._inner or self._failed or "waiting for an endpoint"
         return f"<{type(self).__name__} of {self._method.method}: {state}>"
-
-
-class UnaryResponse(MeshCall):
-    """Calls with one answer. As in grpcio, a task of the loop keeps them alive to their end."""
-
-    def _track(self) -> None:
-        self._method.channel.hold(self)
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        """Waits for the answer; cancelling the waiter cancels the call, as in grpcio."""
-        while True:
-            inner = self._inner
-            if inner is None:
-                try:
-                    inner = yield from self._running().__await__()
-                except asyncio.CancelledError:
-                    self.cancel()
-                    raise
-            try:
-                return (yield from inner.__await__())
-            except grpc.aio.AioRpcError:
-                if self._inner is inner:
-                    raise
-
-
-class StreamResponse(MeshCall):
-    """Calls with a stream of answers, read by iteration or by `read`."""
-
-    _answers: AsyncIterator[Any] | None = None
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        """Returns the one iterator over the answers."""
-        if self._answers is None:
-            self._answers = self._iterate()
-        return self._answers
-
-    async def _iterate(self) -> AsyncIterator[Any]:
-        while True:
-            inner = self._inner or await self._running()
-            try:
-                async for message in inner:
-                    if not self._committed:
-                        if inner is self._left:
-                            break
-                        self._commit()
-                    yield message
-            except grpc.aio.AioRpcError:
-                if self._inner is inner:
-                    raise
-            else:
-                return
-
-    async def read(self) -> Any:
-        """Returns the next answer, `grpc.aio.EOF` at the end."""
-        while True:
-            inner = self._inner or await self._running()
-            try:
-                message = await inner.read()
-            except grpc.aio.AioRpcError:
-                if self._inner is inner:
-                    raise
-                continue
-            if not self._committed and message is not grpc.aio.EOF:
-                if inner is self._left:
-                    continue
-                self._commit()
-            return message

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from meshsdk.channel.aio_call import MeshCall, StreamResponse, UnaryResponse
+from meshsdk.channel.aio_call import MeshCall
+from meshsdk.channel.aio_responses import StreamResponse, UnaryResponse
 from meshsdk.channel.attempt import CallOptions
 from meshsdk.channel.replay import LIMIT
 

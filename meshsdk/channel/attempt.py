@@ -40,18 +40,24 @@ class EndsAttempts(Protocol):
 
 
 class AttemptEnd:
-    """Told by grpc when an attempt has ended. Holds the call weakly: a call that the application drops is cancelled."""
+    """Told by grpc when an attempt has ended. Holds the call weakly: a call that the application drops is cancelled.
 
-    __slots__ = ("_call", "_connection")
+    grpc.aio tells it twice where a write failed before the status came: INTERNAL first, then the status.
+    """
+
+    __slots__ = ("_call", "_connection", "_counted")
 
     def __init__(self, call: EndsAttempts, connection: Connection) -> None:
         """Made as the attempt begins on `connection`."""
         self._call = weakref.ref(call)
         self._connection = connection
+        self._counted = True
 
     def __call__(self, inner: Any) -> None:
         """Ends the attempt's count on its connection, then asks the call what follows."""
-        self._connection.end()
+        if self._counted:
+            self._counted = False
+            self._connection.end()
         call = self._call()
         if call is not None:
             call.ended(inner, self._connection)

@@ -144,7 +144,7 @@ class Token(grpc.AuthMetadataPlugin):
 
 
 def test_call_credentials(lab, shape):
-    """Per-call credentials add their metadata on a TLS channel."""
+    """Per-call credentials add their metadata on a TLS channel, whose certificate is checked for the target's name."""
     with Backend(credentials=channel_tls.server()) as backend:
         caller = lab.open(backend.address, channel_tls.client())
         credentials = grpc.metadata_call_credentials(Token())

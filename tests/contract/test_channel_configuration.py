@@ -27,7 +27,7 @@ def shape(request) -> str:
 @pytest.mark.parametrize("ready", [None, False, True])
 def test_no_configuration(lab, shape, ready):
     """Without configuration a call waits, and ends UNAVAILABLE at its deadline, telling what it waited for."""
-    ended = lab.open("", first=None).ask(shape, b"say:x", timeout=0.2, wait_for_ready=ready)
+    ended = lab.open("", first=None).ask(shape, b"say:x", timeout=0.05, wait_for_ready=ready)
     assert ended.code is grpc.StatusCode.UNAVAILABLE
     assert ended.details == ("xds:///orders: no configuration yet: waiting for listener orders from scripted.server:1")
     assert (ended.answers, ended.initial, ended.trailing) == ([], (), ())

@@ -46,7 +46,7 @@ def test_nothing_listens(lab, shape, wait):
 @pytest.mark.parametrize("path", ["plain", "mesh"])
 def test_wait_for_ready_to_the_deadline(lab, shape):
     """A call that waits for ready waits to its deadline."""
-    ended = lab.open(f"127.0.0.1:{free_port()}").ask(shape, b"say:x", wait_for_ready=True, timeout=0.3)
+    ended = lab.open(f"127.0.0.1:{free_port()}").ask(shape, b"say:x", wait_for_ready=True, timeout=0.1)
     assert ended.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 

@@ -44,7 +44,6 @@ def test_takes_the_mesh(lab, direct, backend, shape):
 def test_direct_path_without_configuration(lab, direct, shape, monkeypatch):
     """Without a configuration calls wait for a moment, then take the application's own channel."""
     monkeypatch.setattr(client_sync, "FIRST_WAIT", 0.05)
-    monkeypatch.setattr(client_aio, "FIRST_WAIT", 0.05)
     assert lab.open("", first=None).ask(shape, b"who:").answers == [b"direct"]
 
 
@@ -75,7 +74,7 @@ def test_close_of_the_wrapped_channel(lab, direct, backend, shape):
 def test_metadata_and_timeouts_pass(lab, direct, backend, shape):
     """What the application gives to a call goes with it over the mesh."""
     ended = lab.open(backend.address).ask(shape, b"remaining:", metadata=(("key", "value"),), timeout=15)
-    assert 0 < float(ended.answers[0]) <= 15
+    assert 0 < float(ended.answers[0]) <= 16  # grpc rounds up
     assert ("key", "value") in backend.script.metadata[0]
 
 

@@ -26,14 +26,14 @@ def hanging(caller: Any, shape: str, backend: Backend, **options: Any) -> Any:
 @CASES.add()
 def deadline(caller, shape, backend):
     """The deadline passes while the handler runs."""
-    ended = caller.ask(shape, b"hang:0", timeout=0.2)
+    ended = caller.ask(shape, b"hang:0", timeout=0.1)
     return view(ended, told=backend.script.cancelled.wait(PATIENCE))
 
 
 @CASES.add(*STREAMED)
 def deadline_mid_stream(caller, shape, backend):
     """The deadline passes after two answers."""
-    running = caller.start(shape, b"hang:2", timeout=0.3)
+    running = caller.start(shape, b"hang:2", timeout=0.2)
     answers = [running.read(), running.read()]
     return view(running.end(), read=answers, told=backend.script.cancelled.wait(PATIENCE))
 
@@ -90,7 +90,7 @@ def drop(caller, shape, backend):
     running = hanging(caller, shape, backend)
     del running
     gc.collect()
-    return backend.script.cancelled.wait(0.4)
+    return backend.script.cancelled.wait(0.15)
 
 
 @CLOSES.add()
