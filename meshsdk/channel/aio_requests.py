@@ -48,6 +48,11 @@ class _Kept:
         self.keeping = False
         self.items.clear()
 
+    def drop(self) -> None:
+        """The call has ended: lets go of the application's iterator, so that an async generator is closed."""
+        self.forget()
+        self._source = self._iterator = None
+
     async def view(self) -> AsyncIterator[Any]:
         """Gives one attempt the requests from the start."""
         for request in list(self.items):
@@ -103,6 +108,10 @@ class StreamRequest(MeshCall):
     def _commit(self) -> None:
         super()._commit()
         self._kept.forget()
+
+    def _conclude(self, inner: Any) -> None:
+        super()._conclude(inner)
+        self._kept.drop()
 
     async def _replay(self, inner: Any) -> None:
         if not self._written:

@@ -231,7 +231,7 @@ def test_stubs_made_for_each_call(lab, backend):
 
 
 def test_channels_share_connections(lab, backend, shape):
-    """Two channels of one target share the connection; it outlives the first one that closes."""
+    """Two channels of one target share the connection; closing one ends its own calls and nothing of the other."""
     with Relay(backend.port) as relay:
         first = lab.open(relay.address)
         if lab.facade == "sync":
@@ -240,7 +240,15 @@ def test_channels_share_connections(lab, backend, shape):
             second = type(first)(type(first.channel)(lambda: lab.scopes[0], first.channel.name, "orders"), lab.loop)
         assert first.ask(shape, b"say:x").answers == [b"x"]
         assert second.ask(shape, b"say:y").answers == [b"y"]
+        ended, stays = first.start(shape, b"hang:0"), second.start(shape, b"hang:0")
+        assert backend.script.began.acquire(timeout=PATIENCE)
+        assert backend.script.began.acquire(timeout=PATIENCE)
         first.close()
+        assert ended.end().code is grpc.StatusCode.CANCELLED
+        assert not stays.over()
+        backend.script.release.set()
+        assert stays.end().answers == [b"released"]
+        del ended, stays
         assert second.ask(shape, b"say:z").answers == [b"z"]
         assert (relay.connections, relay.closed) == (1, 0)
         second.close()
