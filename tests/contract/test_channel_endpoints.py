@@ -252,4 +252,6 @@ def test_channels_share_connections(lab, backend, shape):
         assert second.ask(shape, b"say:z").answers == [b"z"]
         assert (relay.connections, relay.closed) == (1, 0)
         second.close()
-        wait(lambda: relay.closed == 1)
+        wait(lambda: len(lab.scopes[0].pool) == 0)
+        if lab.facade == "sync":  # grpc.aio's core closes the socket some time after the channel
+            wait(lambda: relay.closed == 1)
