@@ -181,9 +181,10 @@ def test_state_of_the_channel(lab, backend):
             seen.append(channel.get_state())
             backend.server.stop(0)
             await channel.wait_for_state_change(states.READY)
-            while channel.get_state(try_to_connect=True) is not states.TRANSIENT_FAILURE:
-                await channel.wait_for_state_change(channel.get_state())
-            seen.append(channel.get_state())
+            # One reading is both judged and waited from: a failure between two readings would be waited on for ever.
+            while (state := channel.get_state(try_to_connect=True)) is not states.TRANSIENT_FAILURE:
+                await channel.wait_for_state_change(state)
+            seen.append(state)
             await channel.close()
             return [*seen, channel.get_state()]
 
