@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import grpc
@@ -9,7 +10,7 @@ import pytest
 
 from meshsdk.channel.mesh_call import MeshCall
 from meshsdk.model.policy import RetryPolicy
-from tests.contract.channel_backend import SHAPES
+from tests.contract.channel_backend import METHODS, SHAPES
 from tests.contract.channel_callers import PATIENCE
 from tests.contract.channels import resolved, route, snapshot, snapshot_of
 
@@ -114,6 +115,47 @@ def test_nothing_is_retried_after_an_answer(lab, backend, shape, monkeypatch):
         assert running.read() == b"0"
         assert running.end().code is grpc.StatusCode.UNAVAILABLE
     assert backend.executed == ["partly:"] * 10
+
+
+@pytest.mark.parametrize("facade", ["aio"])
+@pytest.mark.parametrize("shape", ["unary_stream", "stream_stream"])
+def test_nothing_is_retried_after_an_answer_on_a_busy_loop(lab, backend, shape):
+    """The same where the loop learns of the answer and of the end in one breath."""
+    caller = lab.open("", first=snapshot(backend.address, retry=POLICY))
+    caller.ask("unary_unary", b"say:warm")
+
+    async def busy() -> tuple[bytes, grpc.StatusCode]:
+        stub = getattr(caller.channel, shape)(METHODS[shape])
+        call = stub(b"partly:" if shape.startswith("unary") else iter([b"partly:"]))
+        reading = asyncio.ensure_future(call.read())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        while not backend.executed:  # noqa: ASYNC110 - the loop must stay busy
+            await asyncio.sleep(0)
+        time.sleep(0.02)  # noqa: ASYNC251 - a busy loop
+        return await reading, await call.code()
+
+    for _ in range(5):
+        backend.executed.clear()
+        assert lab.loop.run(busy()) == (b"0", grpc.StatusCode.UNAVAILABLE)
+        assert backend.executed == ["partly:"]
+
+
+@pytest.mark.parametrize("facade", ["aio"])
+@pytest.mark.parametrize("shape", ["stream_unary"])
+def test_write_that_fails_before_the_status_comes(lab, backend, shape):
+    """Where grpc.aio reports a failed write first and the status after it, the status decides on the retry."""
+    policy = RetryPolicy(POLICY.retry_on, 1, 0.001, 0.002)
+    caller = lab.open("", first=snapshot(backend.address, retry=policy))
+    caller.ask("unary_unary", b"say:warm")
+
+    async def codes() -> list[grpc.StatusCode]:
+        stub = getattr(caller.channel, shape)(METHODS[shape])
+        calls = [stub(iter([b"say:0", b"unavailable:", *[b"say:1"] * 8])) for _ in range(100)]
+        return [await call.code() for call in calls]
+
+    assert set(lab.loop.run(codes())) == {grpc.StatusCode.UNAVAILABLE}
+    assert backend.executed.count("unavailable:") == 2 * 100
 
 
 @pytest.mark.parametrize("shape", ["stream_unary", "stream_stream"])

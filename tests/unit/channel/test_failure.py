@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from meshsdk.channel import attempt as attempt_module
-from meshsdk.channel.attempt import outcome, shorter, too_late, with_previous
+from meshsdk.channel.attempt import AttemptEnd, outcome, shorter, too_late, with_previous
 from meshsdk.channel.failure import CallCancelled, CallFailed, CallRaised, never_sent, status, words
 from meshsdk.channel.stack import UNCONFIGURED, Hold, HoldKind
 from meshsdk.interceptors.policies.steps import Attempt, Sleep
@@ -93,6 +93,38 @@ def test_too_late(monkeypatch):
     assert not too_late(Sleep(1000.0), None)
     assert not too_late(Sleep(0.9), 101.0)
     assert too_late(Sleep(1.0), 101.0)
+
+
+def test_end_that_is_told_twice():
+    """grpc.aio may tell the end of an attempt twice: it is counted once, and the call hears of both."""
+
+    class Call:
+        heard = 0
+
+        def ended(self, inner, connection) -> None:
+            self.heard += 1
+
+    connection = World().pool.acquire("10.0.0.1:80", "orders")
+    connection.begin(None)
+    connection.begin(None)
+    call = Call()
+    end = AttemptEnd(call, connection)
+    end(None)
+    end(None)
+    assert (len(connection.calls), call.heard) == (1, 2)
+
+
+def test_end_of_a_dropped_call():
+    """The end of an attempt whose call was dropped is counted all the same."""
+
+    class Call:
+        def ended(self, inner, connection) -> None:
+            raise AssertionError
+
+    connection = World().pool.acquire("10.0.0.1:80", "orders")
+    connection.begin(None)
+    AttemptEnd(Call(), connection)(None)
+    assert connection.calls == []
 
 
 def test_with_previous():
