@@ -24,6 +24,7 @@ from meshsdk.model.instance import Instance, InstanceState, MethodInfo, Revision
 
 DEFAULT_PREFIX = "/meshsdk"
 NO_UNIT = "-"  # the segment of instances without a unit; a unit of that name is written "%2D"
+_SPECIAL: Mapping[str, str] = {NO_UNIT: "%2D", ".": "%2E", "..": "%2E%2E"}  # dots mean other nodes in ZooKeeper's paths
 _MAX_INSTANCE = 128 * 1024  # bytes; 64 labels of the largest size, and more
 _MAX_REVISION = 4 * 1024 * 1024  # bytes
 _MAX_PROBLEM = 300  # characters of somebody's entry in a message
@@ -81,7 +82,7 @@ class Layout:
 
 
 def _segment(text: str) -> str:
-    return "%2D" if text == NO_UNIT else quote(text, safe="")
+    return _SPECIAL.get(text) or quote(text, safe="")
 
 
 def last_segment(key: str) -> str:

@@ -29,21 +29,42 @@ class Following:
         follow: follows the registry until that breaks. It calls `settled` whenever it has heard of the registry, hands
             to `interruptible` what ends its waiting, and raises RegistryError when it breaks (a return counts as one).
             Any other exception is logged with its traceback, and the registry is followed anew.
+        keeps: says in log lines what an outage leaves as it was.
+        skipped: counts the entries that cannot be used at present (`Mirror.skipped`); called from any thread.
     """
 
-    def __init__(self, words: str, follow: Callable[[Following], None]) -> None:
+    def __init__(
+        self,
+        words: str,
+        follow: Callable[[Following], None],
+        keeps: str = "the last known instances stay in use",
+        skipped: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._words = words
+        self._skipped = skipped
+        self._keeps = keeps
         self._follow = follow
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._interrupt: Callable[[], None] | None = None  # guarded by _lock; ends what `follow` waits for
         self._failures = 0  # owned by the thread; in a row
+        self._problem = ""  # written by the thread
         self._thread = threading.Thread(target=self._run, name="meshsdk-registry-watch", daemon=True)
 
     @property
     def live(self) -> bool:
         """Whether it has not been cancelled."""
         return not self._ended.is_set()
+
+    @property
+    def problem(self) -> str:
+        """Why the registry is not followed at present; "" while it is, and before it was first asked."""
+        return self._problem
+
+    @property
+    def skipped(self) -> int:
+        """How many entries of the registry cannot be used at present."""
+        return self._skipped()
 
     def start(self) -> Following:
         """Starts the thread; returns itself."""
@@ -78,6 +99,7 @@ class Following:
         if self._failures:
             _LOG.info("%s is back", self._words)
             self._failures = 0
+            self._problem = ""
 
     def wait(self, seconds: float) -> bool:
         """Waits, and returns whether the watch goes on."""
@@ -106,6 +128,7 @@ class Following:
             if not self._goes_on():
                 return
             self._failures += 1
+            self._problem = problem
             if self._failures == 1:
-                _LOG.warning("%s broke (%s); the last known instances stay in use", self._words, problem)
+                _LOG.warning("%s broke (%s); %s", self._words, problem, self._keeps)
             self.wait(delay(self._failures, random.random()))

@@ -113,7 +113,7 @@ class Mirror(Generic[RawT]):
         before.setdefault(identity, self._holder(identity))
         claims = self._claims.setdefault(identity, {})
         if claims:
-            others = ", ".join(sorted(claims))
+            others = ", ".join(map(repr, sorted(claims)))
             self._warn(key, f"has the id {instance.id!r} of {others}; the one that started last counts")
         claims[key] = self._entries[key] = instance
 
@@ -143,4 +143,4 @@ class Mirror(Generic[RawT]):
     def _warn(self, key: str, words: str) -> None:
         if key not in self._told_of and len(self._told_of) < _MAX_TOLD:
             self._told_of.add(key)
-            _LOG.warning("%s: entry %s %s", self._registry, key, words)
+            _LOG.warning("%s: entry %r %s", self._registry, key, words)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from meshsdk.discovery.registry import Registry
 from meshsdk.errors import ConfigurationError
@@ -31,11 +31,14 @@ _ADAPTERS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
 
 def open_registry(url: str, where: str) -> Registry:
     """Returns the registry; ConfigurationError says what is wrong with `url`, which stands at `where`."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: this is not a URL: {error}") from None
     known = _ADAPTERS.get(parts.scheme)
     if known is None:
         schemes = ", ".join(f"{scheme}://" for scheme in _ADAPTERS)
-        raise ConfigurationError(f"{where}: {url!r} is not a registry; its scheme is none of {schemes}")
+        raise ConfigurationError(f"{where}: {_shown(parts)} is not a registry; its scheme is none of {schemes}")
     module, extra, example = known
     try:
         adapter = importlib.import_module(module)
@@ -46,5 +49,11 @@ def open_registry(url: str, where: str) -> Registry:
     try:
         registry: Registry = adapter.open_url(parts)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {url!r}: {error}; expected {example}") from None
+        raise ConfigurationError(f"{where}: {_shown(parts)}: {error}; expected {example}") from None
     return registry
+
+
+def _shown(url: SplitResult) -> str:
+    """Returns a URL as messages may show it: a password does not belong there."""
+    _, at, hosts = url.netloc.rpartition("@")
+    return repr(url._replace(netloc=f"***@{hosts}").geturl() if at else url.geturl())

@@ -57,7 +57,10 @@ class Catalog(Protocol):
 
 
 class Watch(Protocol):
-    """One running subscription."""
+    """One running subscription. `skipped`: how many entries that others left it cannot use at present."""
+
+    @property
+    def skipped(self) -> int: ...
 
     def cancel(self) -> None:
         """Ends it; idempotent. A delivery under way may still finish."""
@@ -69,7 +72,9 @@ class Feed(Protocol):
     def watch(self, app: str, unit: str, on_increment: Callable[[Increment], None]) -> Watch:
         """Calls `on_increment` with all instances of `app` (reset), then with every change, one call at a time.
 
-        `app` "" follows all applications, `unit` "" every unit. Outages are bridged inside; a reset follows them.
+        `app` "" follows all applications, `unit` "" every unit. A watch of all ends each listing with the mark
+        `Increment("", reset=True)`: applications not told since the last mark are gone. Outages are bridged inside;
+        what changed meanwhile follows them, as increments or as a reset.
         """
 
 

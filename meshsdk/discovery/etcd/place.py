@@ -1,0 +1,96 @@
+"""Where an etcd cluster is and how to log in to it, read from a URL.
+
+    etcd://HOST:PORT[,HOST:PORT ...]?PARAMETER=VALUE&...
+
+    prefix=/meshsdk        below which all keys are
+    timeout=3              seconds that one operation may take, over all members
+    tls=1                  TLS with the system's authorities; implied by ca and cert
+    ca=FILE                PEM of the authorities to trust
+    cert=FILE, key=FILE    PEM of the client's certificate and key
+    user=NAME              logs in as NAME ...
+    password_file=FILE     ... with the first line of FILE (a password in the URL would end up in logs: refused)
+
+Called by `open_url` and by the control plane's store. Reads files when the client connects, not before.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult
+
+import grpc
+
+from meshsdk.discovery.entries import DEFAULT_PREFIX
+from meshsdk.discovery.url_parameters import parameters_of
+from meshsdk.errors import ConfigurationError, RegistryError
+
+_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+_MAX_PORT = 65_535
+_PARAMETERS = ("prefix", "timeout", "tls", "ca", "cert", "key", "user", "password_file")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An etcd cluster. `endpoints` are `host:port`, tried in order; `timeout` is seconds per operation."""
+
+    endpoints: tuple[str, ...]
+    prefix: str = DEFAULT_PREFIX
+    timeout: float = 3.0
+    tls: bool = False
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    user: str = ""
+    password_file: str = ""
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Returns what the channel is secured with, None for none. RegistryError for a file that cannot be read."""
+        if not self.tls:
+            return None
+        authority, key, certificate = (_bytes(path) if path else None for path in (self.ca, self.key, self.cert))
+        return grpc.ssl_channel_credentials(authority, key, certificate)
+
+    def password(self) -> str:
+        """Returns the user's password. RegistryError for a file that cannot be read."""
+        return _bytes(self.password_file).decode().partition("\n")[0].rstrip("\r")
+
+
+def place_of(url: SplitResult) -> Place:
+    """Reads a URL; ConfigurationError says in a few words what is wrong with it."""
+    if "@" in url.netloc:
+        raise ConfigurationError("write user=NAME&password_file=FILE instead of a password in the URL")
+    endpoints = url.netloc.split(",")
+    for endpoint in endpoints:
+        if not _ENDPOINT.fullmatch(endpoint) or not 0 < int(endpoint.rpartition(":")[2]) <= _MAX_PORT:
+            raise ConfigurationError(f"{endpoint!r} is not HOST:PORT")
+    if url.path.strip("/"):
+        raise ConfigurationError("nothing may follow the hosts but ?parameters; write ?prefix=/PATH")
+    given = parameters_of(url, _PARAMETERS)
+    files = {name: given.text(name) for name in ("ca", "cert", "key", "user", "password_file")}
+    for one, other in (("cert", "key"), ("user", "password_file")):
+        if bool(files[one]) != bool(files[other]):
+            raise ConfigurationError(f"{one} and {other} go together")
+    random.shuffle(endpoints)  # each process begins at another member, so that members share the load
+    return Place(
+        tuple(endpoints),
+        prefix=_prefix(given.text("prefix", DEFAULT_PREFIX)),
+        timeout=given.seconds("timeout", 3.0, 0.1, 60.0),
+        tls=given.switch("tls", default=bool(files["ca"] or files["cert"])),
+        **files,
+    )
+
+
+def _prefix(text: str) -> str:
+    if not text.startswith("/") or text.endswith("/"):
+        raise ConfigurationError(f"prefix {text!r} must start with '/' and not end with it")
+    return text
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise RegistryError(f"cannot read {path}: {error.strerror}") from None
