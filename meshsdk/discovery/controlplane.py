@@ -7,19 +7,19 @@ and what to do in an outage is decided by the caller.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import SplitResult
 
 import grpc
 
 from meshsdk.discovery import registration_codec as codec
 from meshsdk.discovery import registration_pb2 as pb
 from meshsdk.discovery import registration_pb2_grpc as services
-from meshsdk.discovery.backoff import delay
+from meshsdk.discovery.following import Following, RegistryClosed
 from meshsdk.discovery.registry import Lease, LeaseLapsed
-from meshsdk.errors import RegistryError
+from meshsdk.errors import ConfigurationError, RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
 
 _LOG = logging.getLogger("meshsdk.discovery")
@@ -52,7 +52,7 @@ class ControlPlaneRegistry:
         self._timeout = timeout
         self._stub = services.RegistrationStub(channel)
         self._lock = threading.Lock()
-        self._watches: set[_StreamWatch] = set()  # guarded by _lock
+        self._watches: set[Following] = set()  # guarded by _lock
 
     def register(self, instance: Instance, ttl: float) -> Lease:
         """See `Registrar`. The control plane may grant another ttl (whole seconds)."""
@@ -94,9 +94,10 @@ class ControlPlaneRegistry:
         answer: pb.MapServiceResponse = self._ask("map a service at", self._stub.MapService, request)
         return tuple(sorted(answer.apps))
 
-    def watch(self, app: str, unit: str, on_increment: Callable[[Increment], None]) -> _StreamWatch:
+    def watch(self, app: str, unit: str, on_increment: Callable[[Increment], None]) -> Following:
         """See `Feed`. Called on a thread of the watch; a broken stream is opened anew with backoff."""
-        watch = _StreamWatch(self._stub, pb.WatchRequest(app=app, unit=unit), on_increment, self.server)
+        stream = _StreamWatch(self._stub, pb.WatchRequest(app=app, unit=unit), on_increment)
+        watch = Following(f"watch of app {app!r} at control plane {self.server}", stream.follow)
         with self._lock:
             self._watches = {known for known in self._watches if known.live} | {watch}
         watch.start()
@@ -123,76 +124,31 @@ class ControlPlaneRegistry:
 
 
 class _StreamWatch:
-    """One watch: a thread that reads the stream and opens it anew. Starts nothing before `start`."""
+    """What one watch does with its streams. Owned by the thread of its `Following`."""
 
     def __init__(
-        self,
-        stub: services.RegistrationStub,
-        request: pb.WatchRequest,
-        on_increment: Callable[[Increment], None],
-        server: str,
+        self, stub: services.RegistrationStub, request: pb.WatchRequest, on_increment: Callable[[Increment], None]
     ) -> None:
         self._stub = stub
         self._request = request
         self._on_increment = on_increment
-        self._server = server
-        self._ended = threading.Event()
-        self._lock = threading.Lock()
-        self._call: grpc.Call | None = None  # guarded by _lock; the stream being read
-        self._told: frozenset[str] = frozenset()  # owned by the thread; problems of entries already logged
-        self._thread = threading.Thread(target=self._run, name="meshsdk-registry-watch", daemon=True)
+        self._told: frozenset[str] = frozenset()  # problems of entries already logged
+        self._parts: list[Increment] = []  # of an increment whose last message has not come
 
-    @property
-    def live(self) -> bool:
-        """Whether it has not been cancelled."""
-        return not self._ended.is_set()
-
-    def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
-
-    def cancel(self) -> None:
-        """Ends the watch; idempotent."""
-        self._ended.set()
-        with self._lock:
-            call = self._call
-        if call is not None:
-            call.cancel()
-
-    def _run(self) -> None:
-        failures = 0
-        while not self._ended.is_set():
-            try:
-                call = self._stub.Watch(self._request)
-                with self._lock:
-                    self._call = call
-                if self._ended.is_set():
-                    call.cancel()
-                for message in call:
-                    failures = self._outage_over(failures)
-                    self._deliver(message)
-                problem = "the stream ended"
-            except grpc.RpcError as error:
-                problem = f"{error.code().name}: {error.details()}"
-            except ValueError as error:  # the channel is closed: so is the registry
-                problem = str(error)
-                self._ended.set()
-            if self._ended.is_set():
-                return
-            failures += 1
-            if failures == 1:
-                _LOG.warning(
-                    "watch of app %r at control plane %s broke (%s); the last known instances stay in use",
-                    self._request.app,
-                    self._server,
-                    problem,
-                )
-            self._ended.wait(delay(failures, random.random()))
-
-    def _outage_over(self, failures: int) -> int:
-        if failures:
-            _LOG.info("watch of app %r at control plane %s is back", self._request.app, self._server)
-        return 0
+    def follow(self, following: Following) -> None:
+        """Reads one stream to its end. Raises RegistryError as `Following` wants it."""
+        self._parts = []
+        try:
+            call = self._stub.Watch(self._request)
+            following.interruptible(call.cancel)
+            for message in call:
+                following.settled()
+                self._deliver(message)
+        except grpc.RpcError as error:
+            raise RegistryError(f"{error.code().name}: {error.details()}") from None
+        except ValueError as error:  # the channel is closed: so is the registry
+            raise RegistryClosed(str(error)) from None
+        raise RegistryError("the stream ended")
 
     def _deliver(self, message: pb.Increment) -> None:
         increment, problems = codec.increment_from_wire(message)
@@ -200,6 +156,10 @@ class _StreamWatch:
             if problem not in self._told and len(self._told) < _MAX_TOLD:
                 self._told |= {problem}
                 _LOG.warning("instance skipped: %s", problem)
+        self._parts.append(increment)
+        if message.more:
+            return
+        increment, self._parts = codec.joined(self._parts), []
         try:
             self._on_increment(increment)
         except Exception:  # noqa: BLE001 - the listener's bug must not end the watch, nor pass unseen
@@ -208,3 +168,16 @@ class _StreamWatch:
 
 def _lease(answer: pb.Lease) -> Lease:
     return Lease(answer.id, float(max(1, answer.ttl_seconds)))
+
+
+def open_url(url: SplitResult) -> ControlPlaneRegistry:
+    """Returns the registration service at `grpc://HOST:PORT`, in plain text; ConfigurationError in a few words."""
+    if not url.netloc or url.path.strip("/") or url.query or url.fragment:
+        raise ConfigurationError("nothing goes with the address")
+    try:
+        port = url.port
+    except ValueError:
+        port = None
+    if not url.hostname or port is None:
+        raise ConfigurationError(f"{url.netloc!r} is not HOST:PORT")
+    return ControlPlaneRegistry(grpc.insecure_channel(url.netloc, CHANNEL_OPTIONS), url.netloc)

@@ -7,6 +7,8 @@ file. Checks what comes in by `limits`; never keeps anything.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from meshsdk.discovery import limits
@@ -14,6 +16,7 @@ from meshsdk.discovery import registration_pb2 as pb
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, MethodInfo, Revision
 
+_CHUNK = 2_000  # instances in one message
 _WIRE_STATES: dict[InstanceState, pb.State] = {
     InstanceState.STARTING: pb.STARTING,
     InstanceState.ONLINE: pb.ONLINE,
@@ -84,6 +87,24 @@ def increment_to_wire(increment: Increment) -> pb.Increment:
         removed_ids=increment.removed,
         reset=increment.reset,
     )
+
+
+def increment_to_messages(increment: Increment) -> Iterator[pb.Increment]:
+    """Encodes an increment as one message, or as several that are far below gRPC's limit of 4 MB each."""
+    put = increment.put
+    message = increment_to_wire(replace(increment, put=put[:_CHUNK]))
+    for start in range(_CHUNK, len(put), _CHUNK):
+        message.more = True
+        yield message
+        message = increment_to_wire(Increment(increment.app, put[start : start + _CHUNK]))
+    yield message
+
+
+def joined(parts: Sequence[Increment]) -> Increment:
+    """Returns the increment that came in several messages; the first says what is removed, and whether it is all."""
+    if len(parts) == 1:
+        return parts[0]
+    return replace(parts[0], put=tuple(instance for part in parts for instance in part.put))
 
 
 def increment_from_wire(message: pb.Increment) -> tuple[Increment, tuple[str, ...]]:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$meshsdk/discovery/registration.proto\x12\x17meshsdk.registration.v1\"\xb3\x02\n\x08Instance\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x0e\n\x06region\x18\x06 \x01(\t\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0e\n\x06weight\x18\x08 \x01(\r\x12=\n\x06labels\x18\t \x03(\x0b\x32-.meshsdk.registration.v1.Instance.LabelsEntry\x12-\n\x05state\x18\n \x01(\x0e\x32\x1e.meshsdk.registration.v1.State\x12\x12\n\nstarted_at\x18\x0b \x01(\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"[\n\x0fRegisterRequest\x12\x33\n\x08instance\x18\x01 \x01(\x0b\x32!.meshsdk.registration.v1.Instance\x12\x13\n\x0bttl_seconds\x18\x02 \x01(\r\"(\n\x05Lease\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0bttl_seconds\x18\x02 \x01(\r\" \n\x0cRenewRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"R\n\x0fSetStateRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.meshsdk.registration.v1.State\"%\n\x11\x44\x65registerRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65registerResponse\")\n\x0cWatchRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\"l\n\tIncrement\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12.\n\x03put\x18\x02 \x03(\x0b\x32!.meshsdk.registration.v1.Instance\x12\x13\n\x0bremoved_ids\x18\x03 \x03(\t\x12\r\n\x05reset\x18\x04 \x01(\x08\",\n\x06Method\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0coptions_json\x18\x02 \x01(\t\"[\n\x08Revision\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x30\n\x07methods\x18\x03 \x03(\x0b\x32\x1f.meshsdk.registration.v1.Method\"\x19\n\x17PublishRevisionResponse\"3\n\x12GetRevisionRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\"$\n\x11MapServiceRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"\"\n\x12MapServiceResponse\x12\x0c\n\x04\x61pps\x18\x01 \x03(\t*S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08STARTING\x10\x01\x12\n\n\x06ONLINE\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x12\x0b\n\x07OFFLINE\x10\x04\x32\xf8\x05\n\x0cRegistration\x12T\n\x08Register\x12(.meshsdk.registration.v1.RegisterRequest\x1a\x1e.meshsdk.registration.v1.Lease\x12N\n\x05Renew\x12%.meshsdk.registration.v1.RenewRequest\x1a\x1e.meshsdk.registration.v1.Lease\x12W\n\x08SetState\x12(.meshsdk.registration.v1.SetStateRequest\x1a!.meshsdk.registration.v1.Instance\x12\x65\n\nDeregister\x12*.meshsdk.registration.v1.DeregisterRequest\x1a+.meshsdk.registration.v1.DeregisterResponse\x12T\n\x05Watch\x12%.meshsdk.registration.v1.WatchRequest\x1a\".meshsdk.registration.v1.Increment0\x01\x12\x66\n\x0fPublishRevision\x12!.meshsdk.registration.v1.Revision\x1a\x30.meshsdk.registration.v1.PublishRevisionResponse\x12]\n\x0bGetRevision\x12+.meshsdk.registration.v1.GetRevisionRequest\x1a!.meshsdk.registration.v1.Revision\x12\x65\n\nMapService\x12*.meshsdk.registration.v1.MapServiceRequest\x1a+.meshsdk.registration.v1.MapServiceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$meshsdk/discovery/registration.proto\x12\x17meshsdk.registration.v1\"\xb3\x02\n\x08Instance\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x0e\n\x06region\x18\x06 \x01(\t\x12\x0c\n\x04zone\x18\x07 \x01(\t\x12\x0e\n\x06weight\x18\x08 \x01(\r\x12=\n\x06labels\x18\t \x03(\x0b\x32-.meshsdk.registration.v1.Instance.LabelsEntry\x12-\n\x05state\x18\n \x01(\x0e\x32\x1e.meshsdk.registration.v1.State\x12\x12\n\nstarted_at\x18\x0b \x01(\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"[\n\x0fRegisterRequest\x12\x33\n\x08instance\x18\x01 \x01(\x0b\x32!.meshsdk.registration.v1.Instance\x12\x13\n\x0bttl_seconds\x18\x02 \x01(\r\"(\n\x05Lease\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0bttl_seconds\x18\x02 \x01(\r\" \n\x0cRenewRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"R\n\x0fSetStateRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.meshsdk.registration.v1.State\"%\n\x11\x44\x65registerRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65registerResponse\")\n\x0cWatchRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\"z\n\tIncrement\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12.\n\x03put\x18\x02 \x03(\x0b\x32!.meshsdk.registration.v1.Instance\x12\x13\n\x0bremoved_ids\x18\x03 \x03(\t\x12\r\n\x05reset\x18\x04 \x01(\x08\x12\x0c\n\x04more\x18\x05 \x01(\x08\",\n\x06Method\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0coptions_json\x18\x02 \x01(\t\"[\n\x08Revision\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x30\n\x07methods\x18\x03 \x03(\x0b\x32\x1f.meshsdk.registration.v1.Method\"\x19\n\x17PublishRevisionResponse\"3\n\x12GetRevisionRequest\x12\x0b\n\x03\x61pp\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\"$\n\x11MapServiceRequest\x12\x0f\n\x07service\x18\x01 \x01(\t\"\"\n\x12MapServiceResponse\x12\x0c\n\x04\x61pps\x18\x01 \x03(\t*S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08STARTING\x10\x01\x12\n\n\x06ONLINE\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x12\x0b\n\x07OFFLINE\x10\x04\x32\xf8\x05\n\x0cRegistration\x12T\n\x08Register\x12(.meshsdk.registration.v1.RegisterRequest\x1a\x1e.meshsdk.registration.v1.Lease\x12N\n\x05Renew\x12%.meshsdk.registration.v1.RenewRequest\x1a\x1e.meshsdk.registration.v1.Lease\x12W\n\x08SetState\x12(.meshsdk.registration.v1.SetStateRequest\x1a!.meshsdk.registration.v1.Instance\x12\x65\n\nDeregister\x12*.meshsdk.registration.v1.DeregisterRequest\x1a+.meshsdk.registration.v1.DeregisterResponse\x12T\n\x05Watch\x12%.meshsdk.registration.v1.WatchRequest\x1a\".meshsdk.registration.v1.Increment0\x01\x12\x66\n\x0fPublishRevision\x12!.meshsdk.registration.v1.Revision\x1a\x30.meshsdk.registration.v1.PublishRevisionResponse\x12]\n\x0bGetRevision\x12+.meshsdk.registration.v1.GetRevisionRequest\x1a!.meshsdk.registration.v1.Revision\x12\x65\n\nMapService\x12*.meshsdk.registration.v1.MapServiceRequest\x1a+.meshsdk.registration.v1.MapServiceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INSTANCE_LABELSENTRY']._loaded_options = None
   _globals['_INSTANCE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_STATE']._serialized_start=1135
-  _globals['_STATE']._serialized_end=1218
+  _globals['_STATE']._serialized_start=1149
+  _globals['_STATE']._serialized_end=1232
   _globals['_INSTANCE']._serialized_start=66
   _globals['_INSTANCE']._serialized_end=373
   _globals['_INSTANCE_LABELSENTRY']._serialized_start=328
@@ -54,19 +54,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST']._serialized_start=689
   _globals['_WATCHREQUEST']._serialized_end=730
   _globals['_INCREMENT']._serialized_start=732
-  _globals['_INCREMENT']._serialized_end=840
-  _globals['_METHOD']._serialized_start=842
-  _globals['_METHOD']._serialized_end=886
-  _globals['_REVISION']._serialized_start=888
-  _globals['_REVISION']._serialized_end=979
-  _globals['_PUBLISHREVISIONRESPONSE']._serialized_start=981
-  _globals['_PUBLISHREVISIONRESPONSE']._serialized_end=1006
-  _globals['_GETREVISIONREQUEST']._serialized_start=1008
-  _globals['_GETREVISIONREQUEST']._serialized_end=1059
-  _globals['_MAPSERVICEREQUEST']._serialized_start=1061
-  _globals['_MAPSERVICEREQUEST']._serialized_end=1097
-  _globals['_MAPSERVICERESPONSE']._serialized_start=1099
-  _globals['_MAPSERVICERESPONSE']._serialized_end=1133
-  _globals['_REGISTRATION']._serialized_start=1221
-  _globals['_REGISTRATION']._serialized_end=1981
+  _globals['_INCREMENT']._serialized_end=854
+  _globals['_METHOD']._serialized_start=856
+  _globals['_METHOD']._serialized_end=900
+  _globals['_REVISION']._serialized_start=902
+  _globals['_REVISION']._serialized_end=993
+  _globals['_PUBLISHREVISIONRESPONSE']._serialized_start=995
+  _globals['_PUBLISHREVISIONRESPONSE']._serialized_end=1020
+  _globals['_GETREVISIONREQUEST']._serialized_start=1022
+  _globals['_GETREVISIONREQUEST']._serialized_end=1073
+  _globals['_MAPSERVICEREQUEST']._serialized_start=1075
+  _globals['_MAPSERVICEREQUEST']._serialized_end=1111
+  _globals['_MAPSERVICERESPONSE']._serialized_start=1113
+  _globals['_MAPSERVICERESPONSE']._serialized_end=1147
+  _globals['_REGISTRATION']._serialized_start=1235
+  _globals['_REGISTRATION']._serialized_end=1995
 # @@protoc_insertion_point(module_scope)

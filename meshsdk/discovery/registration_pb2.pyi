@@ -102,16 +102,18 @@ class WatchRequest(_message.Message):
     def __init__(self, app: _Optional[str] = ..., unit: _Optional[str] = ...) -> None: ...
 
 class Increment(_message.Message):
-    __slots__ = ("app", "put", "removed_ids", "reset")
+    __slots__ = ("app", "put", "removed_ids", "reset", "more")
     APP_FIELD_NUMBER: _ClassVar[int]
     PUT_FIELD_NUMBER: _ClassVar[int]
     REMOVED_IDS_FIELD_NUMBER: _ClassVar[int]
     RESET_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     app: str
     put: _containers.RepeatedCompositeFieldContainer[Instance]
     removed_ids: _containers.RepeatedScalarFieldContainer[str]
     reset: bool
-    def __init__(self, app: _Optional[str] = ..., put: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., removed_ids: _Optional[_Iterable[str]] = ..., reset: bool = ...) -> None: ...
+    more: bool
+    def __init__(self, app: _Optional[str] = ..., put: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., removed_ids: _Optional[_Iterable[str]] = ..., reset: bool = ..., more: bool = ...) -> None: ...
 
 class Method(_message.Message):
     __slots__ = ("name", "options_json")

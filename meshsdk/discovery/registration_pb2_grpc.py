@@ -106,7 +106,8 @@ class RegistrationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """First message of each application has reset = true and all its instances; increments follow.
+        """Begins with a listing: a message with reset = true and all instances for the application watched, or for each
+        application and then one with app = "" and reset = true that ends the listing. Increments follow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
