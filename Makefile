@@ -24,11 +24,13 @@ demo:  ## the main job: a control plane, three instances, a client under load, r
 
 test:  ## everything CI runs: unit, contract and end-to-end tests against real servers and foreign peers
 	@$(ENSURE) test
+	@scripts/servers.sh
 	@VENV=$(VENV) scripts/node.sh
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
 
 bench:  ## every comparison of benchmarks/, side by side with its alternatives
 	@$(ENSURE) bench
+	@scripts/servers.sh
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks $(ARGS)
 
 lint:  ## ruff, mypy --strict, import contracts, house habits

@@ -10,19 +10,7 @@ python=${PYTHON:-python3}
 venv=${VENV:-.venv}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
-fail() { echo "$0: $*" >&2; exit 1; }
-
-# Installs Debian packages; says what to run where it may not.
-debian() {
-  command -v apt-get >/dev/null || fail "missing: $*. This is not Debian or Ubuntu: install it by hand, then run make again."
-  local as=()
-  if [ "$(id -u)" != 0 ]; then
-    sudo -n true 2>/dev/null || fail "missing: $*. Run: sudo apt-get install -y $*"
-    as=(sudo -n)
-  fi
-  "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2
-  "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >&2
-}
+source scripts/debian.sh
 
 command -v "$python" >/dev/null || debian python3 python3-venv
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
@@ -45,7 +33,7 @@ fi
   "$venv/bin/python" -m pip install --quiet 'pip>=25.1' # the first that reads dependency groups
 
 echo "make $target: installing into $venv"
-packages=(-e '.[controlplane,re2,hash]')
+packages=(-e '.[controlplane,etcd,consul,zookeeper,kubernetes,re2,hash]')
 [ "$target" = demo ] || packages+=(--group "$target")
 "$venv/bin/python" -m pip install --quiet "${packages[@]}"
 echo "$want" >"$stamp"
