@@ -15,6 +15,8 @@ _MODULES = {
     "b1": "benchmarks.call_cost",
     "b2": "benchmarks.endpoint_churn",
     "b3": "benchmarks.memory",
+    "b4": "benchmarks.control_plane",
+    "b5": "benchmarks.discovery_data",
     "b7": "benchmarks.start",
 }
 _RESULTS = Path(__file__).resolve().parent / "results"

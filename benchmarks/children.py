@@ -60,7 +60,12 @@ class Child:
         return self.answer(patience)
 
     def answer(self, patience: float = _PATIENCE) -> dict[str, Any]:
-        """Returns the next line that the worker says."""
+        """Returns what the worker says next."""
+        found: dict[str, Any] = json.loads(self.line(patience))
+        return found
+
+    def line(self, patience: float = _PATIENCE) -> str:
+        """Returns the next line of standard output. Raises RuntimeError with the process's errors."""
         stream = self._process.stdout
         assert stream is not None
         deadline = time.monotonic() + patience
@@ -73,8 +78,7 @@ class Child:
                 raise RuntimeError(f"{' '.join(self.command[1:5])} {why}:\n{self.errors()}")
             self._unread += chunk
         line, self._unread = self._unread.split(b"\n", 1)
-        found: dict[str, Any] = json.loads(line)
-        return found
+        return line.decode()
 
     def errors(self) -> str:
         """Returns the end of what it wrote to standard error."""

@@ -15,9 +15,13 @@ NATIVE = "native xds:///, pick_first"
 NATIVE_LAZY = "native xds:///, ring_hash"
 ENVOY_SOTW = "Envoy, SotW"
 ENVOY_DELTA = "Envoy, delta"
+ENVOY_LEDS = "Envoy, delta + LEDS"
 MESH_SOTW = "meshsdk, SotW"
 MESH_DELTA = "meshsdk, delta"
-ALL = (NATIVE, NATIVE_LAZY, ENVOY_SOTW, ENVOY_DELTA, MESH_SOTW, MESH_DELTA)
+MESH_LEDS = "meshsdk, delta + LEDS"
+MESH_REGISTRY = "meshsdk, registry-direct"
+ALL = (NATIVE, NATIVE_LAZY, ENVOY_SOTW, ENVOY_DELTA, ENVOY_LEDS, MESH_SOTW, MESH_DELTA, MESH_LEDS, MESH_REGISTRY)
+MESH = (MESH_SOTW, MESH_DELTA, MESH_LEDS, MESH_REGISTRY)
 
 LAZY_NOTE = (
     "All endpoints are alive (127.0.0.0/8, one process accepts for all). gRPC clients get pick_first, native and ours, "
@@ -38,10 +42,11 @@ class Client:
 
 def is_proxy(variant: str) -> bool:
     """Whether it is an Envoy."""
-    return variant in (ENVOY_SOTW, ENVOY_DELTA)
+    return variant in (ENVOY_SOTW, ENVOY_DELTA, ENVOY_LEDS)
 
 
-_POLICIES = {ENVOY_SOTW: "round_robin", ENVOY_DELTA: "round_robin", NATIVE_LAZY: "ring_hash"}
+_POLICIES = {ENVOY_SOTW: "round_robin", ENVOY_DELTA: "round_robin", ENVOY_LEDS: "round_robin", NATIVE_LAZY: "ring_hash"}
+_SOURCES = {ENVOY_LEDS: "leds", MESH_LEDS: "leds", MESH_REGISTRY: "registry"}
 _KINDS = {NATIVE: "native", NATIVE_LAZY: "idle"}
 
 
@@ -78,6 +83,7 @@ class World:
             "size": size,
             "services": services,
             "port": self._endpoint_port,
+            "source": _SOURCES.get(variant, "eds"),
         }
         self.plane.ask(do="publish", node=node, resources=resources)
 
@@ -86,7 +92,7 @@ class World:
         """Runs a client until it is connected and has acknowledged everything."""
         if is_proxy(variant):
             running: Callable[[], Any] = lambda: Envoy(  # noqa: E731 - two ways to start
-                client_side(node, self.port, delta=variant == ENVOY_DELTA)
+                client_side(node, self.port, delta=variant != ENVOY_SOTW)
             )
         else:
             running = lambda: self._holder(variant, node)  # noqa: E731 - see above
@@ -95,7 +101,9 @@ class World:
             yield Client(variant, node, process.pid)
 
     def _holder(self, variant: str, node: str) -> Child:
-        section = {MESH_SOTW: {"transport": "sotw"}, MESH_DELTA: {"transport": "delta"}}.get(variant, {})
+        section: dict[str, Any] = {"transport": "sotw" if variant == MESH_SOTW else "delta"} if variant in MESH else {}
+        if variant == MESH_REGISTRY:
+            section["registries"] = {"bench": {"url": f"grpc://127.0.0.1:{self.port}"}}
         config = json.dumps(bootstrap(self.port, node, **section))
         child = worker("holder", _KINDS.get(variant, "mesh"), env={"GRPC_XDS_BOOTSTRAP_CONFIG": config})
         try:

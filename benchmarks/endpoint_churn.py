@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from benchmarks import clients
-from benchmarks.clients import ENVOY_SOTW, MESH_DELTA, MESH_SOTW, NATIVE, NATIVE_LAZY, Client, World
+from benchmarks.clients import ENVOY_SOTW, MESH, NATIVE, NATIVE_LAZY, Client, World
 from benchmarks.machine import cpu_seconds
 from benchmarks.report import Check, Plot, Report, Table, number
 
@@ -86,7 +86,7 @@ def _report(found: dict[int, dict[str, Any]], changes: int) -> Report:
     ]
     columns = ("endpoints: client", "CPU a change", "bursts", "native/this", "Envoy SotW/this", "wire a change")
     table = Table("One endpoint of the set is exchanged", (*columns, "changes", "idle CPU"), rows)
-    checks = [check for name in (MESH_SOTW, MESH_DELTA) for check in _checks(name, cpu, found)]
+    checks = [check for name in MESH for check in _checks(name, cpu, found)]
     series = {name: [(float(size), cpu[size][name] * 1000) for size in found] for name in clients.ALL}
     notes = (
         (
@@ -96,8 +96,8 @@ def _report(found: dict[int, dict[str, Any]], changes: int) -> Report:
         ),
         clients.LAZY_NOTE,
         (
-            "Wire: bytes of the xDS messages, without HTTP/2 framing. Delta xDS too resends the ClusterLoadAssignment "
-            "whole: it is one resource. LEDS and registry-direct, which send one endpoint, are not in this version."
+            "Wire: bytes of the messages (xDS, or the registry's), without HTTP/2 framing. Delta xDS too resends the "
+            "ClusterLoadAssignment whole: it is one resource. LEDS and the registry send the endpoint."
         ),
     )
     plot = Plot("B2: CPU of one changed endpoint", "endpoints in the set", "ms of CPU a change", series)

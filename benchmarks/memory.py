@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks import clients
-from benchmarks.clients import MESH_DELTA, MESH_SOTW, NATIVE, World
+from benchmarks.clients import MESH, NATIVE, World
 from benchmarks.machine import resident, settle
 from benchmarks.report import Check, Plot, Report, Table, number
 
@@ -90,7 +90,7 @@ def _report(found: dict[str, dict[str, dict[str, float]]]) -> Report:
     ]
     checks = [
         Check(f"{name}: growth at {size}", variants[name]["rss"], _LIMIT, unit="B")
-        for name in (MESH_SOTW, MESH_DELTA)
+        for name in MESH
         for size, variants in found.items()
     ]
     single = {size: variants for size, variants in found.items() if " x " not in size}

@@ -7,17 +7,21 @@ policy that the benchmark says.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from envoy.config.cluster.v3 import cluster_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import config_source_pb2, protocol_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.load_balancing_policies.pick_first.v3 import pick_first_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from xds.type.v3 import typed_struct_pb2
 
+_COLLECTION = "xdstp:///envoy.config.endpoint.v3.LbEndpoint/{}/here:a:/"
+_REGISTRY_CLUSTER = "meshsdk.clusters.registry"
 _NETWORK = 0x7F01_0000  # 127.1.0.0: every address of 127.0.0.0/8 is this machine
 _HTTP2 = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -110,7 +114,38 @@ def assignment(name: str, addresses: Iterable[Address]) -> endpoint_pb2.ClusterL
     locality = made.endpoints.add()
     locality.locality.region, locality.locality.zone = "here", "a"
     locality.load_balancing_weight.value = 1
-    for host, port in addresses:
-        place = locality.lb_endpoints.add().endpoint.address.socket_address
-        place.address, place.port_value = host, port
+    locality.lb_endpoints.extend(endpoint(one) for one in addresses)
+    return made
+
+
+def endpoint(where: Address) -> endpoint_components_pb2.LbEndpoint:
+    """Returns one endpoint: a part of an assignment, or with LEDS a resource of its own."""
+    made = endpoint_components_pb2.LbEndpoint()
+    made.endpoint.address.socket_address.address, made.endpoint.address.socket_address.port_value = where
+    return made
+
+
+def endpoint_name(cluster_name: str, where: Address) -> str:
+    """Returns the name of an endpoint in the LEDS collection of its cluster."""
+    return _COLLECTION.format(cluster_name) + quote(f"{where[0]}:{where[1]}", safe="")
+
+
+def collected(name: str) -> endpoint_pb2.ClusterLoadAssignment:
+    """Returns EDS whose endpoints are a LEDS collection."""
+    made = assignment(name, ())
+    leds = made.endpoints[0].leds_cluster_locality_config
+    leds.leds_config.CopyFrom(_ads())
+    leds.leds_collection_name = _COLLECTION.format(name) + "*"
+    return made
+
+
+def registry_cluster(name: str, policy: str, registry: str, app: str) -> cluster_pb2.Cluster:
+    """Returns CDS whose endpoints the client gets from a registry (design.md section 3)."""
+    made = cluster(name, policy)
+    made.ClearField("type")
+    made.ClearField("eds_cluster_config")
+    made.cluster_type.name = _REGISTRY_CLUSTER
+    typed = typed_struct_pb2.TypedStruct(type_url="type.googleapis.com/meshsdk.clusters.registry.v1.RegistryCluster")
+    typed.value.update({"registry": registry, "app": app, "unit": ""})
+    made.cluster_type.typed_config.Pack(typed)
     return made
