@@ -13,10 +13,10 @@ ARGS ?=
 BIN := $(VENV)/bin
 ENSURE := PYTHON=$(PYTHON) VENV=$(VENV) scripts/venv.sh
 
-.PHONY: help demo test bench lint format proto clean
+.PHONY: help demo test test-peers bench lint format proto clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo:  ## the main job: a control plane, three instances, a client under load, routing changed live
 	@$(ENSURE) demo
@@ -28,6 +28,12 @@ test:  ## everything CI runs: unit, contract and end-to-end tests against real s
 	@VENV=$(VENV) scripts/node.sh
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
 
+test-peers:  ## the registries' contract suite against real Consul and Nacos servers, built with Go and Maven
+	@$(ENSURE) test
+	@scripts/servers.sh
+	@scripts/peers.sh
+	@PATH="$(CURDIR)/.cache/peers:$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m peers $(ARGS)
+
 bench:  ## every comparison of benchmarks/, side by side with its alternatives
 	@$(ENSURE) bench
 	@scripts/servers.sh
@@ -38,7 +44,7 @@ lint:  ## ruff, mypy --strict, import contracts, house habits
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@PYTHONPATH=. $(BIN)/lint-imports
+	@PYTHONPATH=. $(BIN)/lint-imports --no-cache
 	@$(BIN)/python scripts/habits.py
 
 format:  ## ruff's formatter and safe fixes

@@ -100,6 +100,15 @@ def test_the_node_of_a_dead_session_is_replaced(ensemble):
     assert not any("1" in increment.removed for increment in follower.log), "it was never missing"
 
 
+def test_ids_of_dots_stay_below_their_application(ensemble):
+    """In a path of ZooKeeper dots would mean other nodes."""
+    odd = [replace(ONE, id=".", unit=".."), replace(ONE, id="..", unit="")]
+    for instance in odd:
+        ensemble.writer.register(instance, SHORT)
+    Follower(ensemble.open_with(), "orders").wait_for(*odd)
+    assert ensemble.truth("orders").keys() == {".", ".."}
+
+
 def test_an_instance_that_another_process_replaced_has_lapsed(ensemble):
     """The older of two processes with one id loses its lease, and cannot remove what is no longer its own."""
     older, younger = ensemble.open_with(), ensemble.open_with()

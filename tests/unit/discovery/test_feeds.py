@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -129,7 +130,11 @@ def test_what_is_followed_is_told_and_then_no_more(desk, registry):
     assert registry.cancelled.get(timeout=PATIENCE) == "orders"
     watch.tell(Increment("orders", (ONE,)))
     desk.feeds.follow(KEY, ORDERS)
-    registry.list("orders", TWO)
+    again = registry.next_watch()
+    again.tell(Increment("orders", (TWO,), reset=True))
+    assert desk.next() == ({TWO.address}, "")
+    watch.tell(Increment("orders", (ONE,)))  # a delivery that was under way when it was cancelled
+    again.tell(Increment("orders", (replace(TWO, weight=2),)))
     assert desk.next() == ({TWO.address}, "")
 
 
@@ -146,6 +151,24 @@ def test_a_stop_keeps_what_is_known(desk, registry):
     assert desk.next() == ({ONE.address}, "")
     registry.list("orders", ONE, TWO)
     assert desk.next() == ({ONE.address, TWO.address}, "")
+
+
+def test_a_stop_drops_what_nobody_asked_for_again(desk, registry):
+    """What was not followed in the run before is forgotten: following it is a beginning."""
+    desk.feeds.follow(KEY, ORDERS)
+    registry.list("orders", ONE)
+    desk.next()
+    desk.feeds.stop()
+    desk.feeds.start(desk.told.put)
+    other = Key(Kind.INSTANCES, "other")
+    desk.feeds.follow(other, replace(ORDERS, app="other"))
+    registry.list("other")
+    desk.next()
+    desk.feeds.stop()
+    desk.feeds.start(desk.told.put)
+    desk.feeds.follow(KEY, ORDERS)
+    registry.list("orders", TWO)
+    assert desk.next() == ({TWO.address}, "")
 
 
 def test_a_slow_catalogue_holds_up_no_instance(desk, registry):

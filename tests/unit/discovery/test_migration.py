@@ -31,6 +31,7 @@ UNKNOWN, EMPTY, READY = Standing(), Standing(listed=True), Standing(listed=True,
         (FIRST, EMPTY, READY, APPLICATION, INTERFACE),  # the fallback
         (FIRST, READY, READY, INTERFACE, APPLICATION),  # and back
         (FIRST, EMPTY, EMPTY, INTERFACE, INTERFACE),
+        (FIRST, Standing(usable=2), READY, APPLICATION, APPLICATION),  # one more application is about to be listed
         (FORCE, EMPTY, READY, APPLICATION, APPLICATION),  # no fallback
         (FORCE, EMPTY, READY, INTERFACE, INTERFACE),
         (FORCE, UNKNOWN, EMPTY, INTERFACE, INTERFACE),

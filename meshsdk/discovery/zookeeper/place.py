@@ -1,0 +1,129 @@
+"""Where a ZooKeeper ensemble is and how to talk to it, read from a URL.
+
+    zookeeper://HOST:PORT[,HOST:PORT ...][/CHROOT]?PARAMETER=VALUE&...
+
+    prefix=/meshsdk        below which (and below the chroot) all nodes are
+    session_timeout=15     seconds after which the servers end the session of a process that is silent: the ttl of all
+                           instances. Servers have bounds of their own (2 to 20 of their ticks: 4 to 40 s by default)
+    timeout=3              seconds for one answer
+    user=NAME              who it is in ZooKeeper's digest scheme ...
+    password_file=FILE     ... with the first line of FILE (a password in the URL would end up in logs: refused)
+    acl=open               who may do what with the nodes made here: `open` (anyone anything; the default without a
+                           user), `readable` (anyone reads, the user does the rest; the default with one), `private`
+    tls=1                  TLS with the system's authorities; implied by each of the next three
+    ca=FILE                PEM of the authorities to trust
+    cert=FILE, key=FILE    PEM of the client's certificate and key
+
+Called by `open_url`. Reads files when the client connects, not before.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from meshsdk.discovery.entries import DEFAULT_PREFIX
+from meshsdk.discovery.url_parameters import parameters_of
+from meshsdk.errors import ConfigurationError, RegistryError
+
+_FILES = ("ca", "cert", "key")
+_KNOWN = frozenset({"prefix", "session_timeout", "timeout", "user", "password_file", "acl", "tls", *_FILES})
+_ACLS = ("open", "readable", "private")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A ZooKeeper ensemble. `hosts` are `host:port`; times are seconds; "" where there is no user or file."""
+
+    hosts: tuple[str, ...]
+    prefix: str = DEFAULT_PREFIX
+    session_timeout: float = 15.0
+    timeout: float = 3.0
+    user: str = ""
+    password_file: str = ""
+    acl: str = "open"
+    tls: bool = False
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"ZooKeeper {','.join(self.hosts)}"
+
+    def credentials(self) -> str:
+        """Returns `user:password`, "" without a user. RegistryError for a file that cannot be read."""
+        if not self.user:
+            return ""
+        try:
+            text = Path(self.password_file).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise RegistryError(f"cannot read {self.password_file}: {reason}") from None
+        return f"{self.user}:{text.partition(chr(10))[0].rstrip(chr(13))}"
+
+    def security(self) -> ssl.SSLContext | None:
+        """Returns what connections are secured with, None for nothing. RegistryError for a file that cannot be read."""
+        if not self.tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca or None)
+            if self.cert:
+                context.load_cert_chain(self.cert, self.key)
+        except OSError as error:  # ssl.SSLError is one
+            files = ", ".join(file for file in (self.ca, self.cert, self.key) if file)
+            raise RegistryError(f"cannot use {files}: {error.strerror or error}") from None
+        return context
+
+
+def place_of(url: SplitResult) -> Place:
+    """Reads a URL; ConfigurationError says in a few words what is wrong with it."""
+    given = parameters_of(url, _KNOWN)
+    if "@" in url.netloc:
+        raise ConfigurationError("write user=NAME&password_file=FILE instead of a password in the URL")
+    user, password_file = given.text("user"), given.text("password_file")
+    if bool(user) != bool(password_file):
+        raise ConfigurationError("user and password_file go together")
+    acl = given.text("acl", "readable" if user else "open")
+    if acl not in _ACLS:
+        raise ConfigurationError(f"acl {acl!r} is none of {', '.join(_ACLS)}")
+    if acl != "open" and not user:
+        raise ConfigurationError(f"acl={acl} needs user and password_file")
+    files = {name: given.text(name) for name in _FILES}
+    if bool(files["cert"]) != bool(files["key"]):
+        raise ConfigurationError("cert and key go together")
+    return Place(
+        tuple(_host(each) for each in url.netloc.split(",")),
+        _prefix(unquote(url.path), given.text("prefix", DEFAULT_PREFIX)),
+        session_timeout=given.seconds("session_timeout", 15.0, 1.0, 120.0),
+        timeout=given.seconds("timeout", 3.0, 0.1, 60.0),
+        user=user,
+        password_file=password_file,
+        acl=acl,
+        tls=given.switch("tls") or any(files.values()),
+        **files,
+    )
+
+
+def _host(text: str) -> str:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise ConfigurationError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def _prefix(chroot: str, prefix: str) -> str:
+    if not prefix.startswith("/") or prefix.endswith("/"):
+        raise ConfigurationError(f"prefix {prefix!r} must start with '/' and not end with it")
+    joined = f"{chroot.rstrip('/')}{prefix}"
+    # kazoo would resolve dots: to somebody else's node.
+    if any(segment in ("", ".", "..") or "\0" in segment for segment in joined.split("/")[1:]):
+        raise ConfigurationError(f"{joined!r} is not a path such as /mesh/sdk")
+    return joined
