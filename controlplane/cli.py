@@ -29,6 +29,13 @@ def _kind_or_all(text: str) -> str:
     return "all" if text == "all" else _kind(text)
 
 
+def _debounce(text: str) -> tuple[float, float]:
+    try:
+        return serve.debounce(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected QUIET,MOST in milliseconds, such as 20,500; got {text!r}") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("meshctl", description="Runs and operates the meshsdk control plane.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -54,8 +61,33 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     added.add_argument("--xds", metavar="HOST:PORT", default=serve.XDS, help=f"xDS and registration ({serve.XDS})")
     added.add_argument("--admin", metavar="HOST:PORT", default=serve.ADMIN, help=f"admin interface ({serve.ADMIN})")
-    added.add_argument("--store", metavar="STORE", default="memory", help="memory (default) or sqlite:PATH")
-    added.add_argument("--registry", metavar="NAME=URL", action="append", help="not available in this version")
+    added.add_argument(
+        "--store",
+        metavar="STORE",
+        default="memory",
+        help="memory (default), sqlite:PATH, or etcd://HOST:PORT[,HOST:PORT], which several control planes may share",
+    )
+    added.add_argument(
+        "--registry",
+        metavar="NAME=URL",
+        action="append",
+        default=[],
+        help="serve the instances of another registry too; may be repeated, the first goes before the next",
+    )
+    added.add_argument(
+        "--source",
+        metavar="xds://HOST:PORT",
+        action="append",
+        default=[],
+        help="take over the configuration of another control plane, below files and what was applied; may be repeated",
+    )
+    added.add_argument(
+        "--debounce",
+        metavar="QUIET,MOST",
+        type=_debounce,
+        default=(0.02, 0.5),
+        help="milliseconds without a further change, and at most, before a change is pushed (20,500)",
+    )
 
 
 def _add_resources(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

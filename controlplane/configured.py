@@ -1,22 +1,24 @@
-"""The configuration in force, and the only way to change it: from files, by apply, by delete.
+"""The configuration in force, and the only way to change it: from files, by apply, by delete, by other control planes.
 
 Called by the plane under its lock. A change comes into force as a whole or not at all; what is refused leaves the last
-good configuration as it was. Knows nothing of xDS.
+good configuration as it was. Plans a change of the store and takes it over once it is made; the plane writes it in
+between. Knows nothing of xDS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from controlplane.config.directory import Fingerprint, fingerprint, load
 from controlplane.config.documents import Documents, Entry, origin, parse
-from controlplane.config.merge import Accepted, merge
+from controlplane.config.merge import Accepted
 from controlplane.config.problems import ConfigurationRefused, Problem
 from controlplane.config.references import conflicts
 from controlplane.model.identity import Origin, ResourceId
-from controlplane.store.port import Store, StoredResource
+from controlplane.sources.files import Files
+from controlplane.sources.selection import APPLIED, FILES, Settled, Source, settle
+from controlplane.store.port import StoredResource
 from meshsdk.errors import ConfigurationError
 
 
@@ -28,29 +30,45 @@ class Applied:
     outcome: str
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A change of the applied resources that would come into force, or mend what is not: rows to write and remove."""
+
+    put: tuple[StoredResource, ...] = ()
+    removed: tuple[ResourceId, ...] = ()
+    done: tuple[Applied, ...] = ()
+
+
 class NoSuchResource(ConfigurationError):
     """Asked for, or asked to delete, a resource that is not there."""
 
 
 class Configured:
-    """Files, applied resources, and what both together amount to. Guarded by the plane's lock.
+    """All sources, and what they amount to. Guarded by the plane's lock.
 
-    `problems`: why the newest state of the files, or what was applied, is not in force; empty when all of it is.
+    Args:
+        directory: YAML files to follow, or None.
+        stored: what was applied.
+        others: names of other control planes whose configuration is taken over, the highest first.
     """
 
-    def __init__(self, directory: Path | None, store: Store) -> None:
-        self._directory = directory
-        self._store = store
-        self._seen: Fingerprint | None = None  # of the files that were read last
-        self._settling: Fingerprint | None = None  # seen once since: read when it is seen again
-        self._newest = Documents()  # the files as they were read last
-        self._good = Documents()  # the files as they are in force
-        self._aside = False  # the applied resources do not fit to the files, and are not in force
-        self._applied: dict[ResourceId, Documents] = {}
-        for stored in store.resources():
-            self._applied[stored.id] = parse(stored.text, stored.file, stored.first_line)
+    def __init__(self, directory: Path | None, stored: Iterable[StoredResource], others: Sequence[str] = ()) -> None:
+        self._files = Files(directory) if directory is not None else None
+        self._applied = {row.id: _documents(row) for row in stored}
+        self._sources = (Source(FILES), Source(APPLIED), *map(Source, others))
+        self._unreadable: tuple[Problem, ...] = ()  # why the directory cannot be read
+        self._refused: tuple[Problem, ...] = ()
         self.accepted = Accepted()
-        self.problems: tuple[Problem, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Why the newest state of some source is not in force; empty when all are."""
+        return self._unreadable + self._refused
+
+    def own(self) -> list[Entry]:
+        """Returns the resources in force that stand in the files or were applied."""
+        own = {id(entry) for source in self._sources[:2] for entry in source.good.entries}
+        return [entry for entry in self.accepted.entries if id(entry) in own]
 
     def begin(self) -> None:
         """Reads the files for the first time.
@@ -62,49 +80,39 @@ class Configured:
             ConfigurationRefused: the files cannot be used.
             ConfigurationError: the directory cannot be read.
         """
-        if self._directory is not None:
-            self._seen = fingerprint(self._directory)
-            self._newest = self._good = load(self._directory)
-        try:
-            self.accepted = merge(self._good, _joined(self._applied.values()))
-        except ConfigurationRefused as refused:
-            self.accepted = merge(self._good)
-            self._aside, self.problems = True, refused.problems
+        newest = self._files.begin() if self._files is not None else Documents()
+        files, applied, *others = self._sources
+        sources = (replace(files, newest=newest), replace(applied, newest=_joined(self._applied.values())), *others)
+        self._take(settle(sources, required=(FILES,)))
 
     def look(self) -> bool:
-        """Reads the files again if they changed; returns whether what is in force, or `problems`, changed.
-
-        Files are read once two looks in a row see them alike: an editor may empty a file before it writes it.
-        """
-        if self._directory is None:
+        """Reads the files again if they changed; returns whether what is in force, or `problems`, changed."""
+        if self._files is None:
             return False
         try:
-            seen = fingerprint(self._directory)
-            settled, self._settling = seen == self._settling, seen
-            if seen == self._seen or not settled:
-                return False
-            self._newest = load(self._directory)
+            found = self._files.look()
         except ConfigurationError as error:
-            problems = (Problem(Origin(str(self._directory), 0), str(error)),)
-            changed = problems != self.problems
-            self._seen, self._settling, self.problems = None, None, problems
-            return changed
-        self._seen = seen
-        try:
-            self._settle(self._applied)
-        except ConfigurationRefused as refused:
-            self.problems = refused.problems
+            before = self._unreadable
+            self._unreadable = (Problem(Origin(str(self._files.directory), 0), str(error)),)
+            return before != self._unreadable
+        if found is None:
+            return False
+        self._unreadable = ()
+        self._change(FILES, found)
         return True
 
-    def apply(self, text: str, file: str, registered: Collection[str]) -> tuple[list[Applied], list[Problem]]:
-        """Adds or replaces the resources of `text`; returns what was done and the warnings about them.
+    def told(self, other: str, documents: Documents) -> None:
+        """Takes the newest state of another control plane."""
+        self._change(other, documents)
 
-        Raises ConfigurationRefused, StoreError; nothing has changed then.
-        """
+    # -- applied resources ------------------------------------------------------------------------------------------
+
+    def plan_apply(self, text: str, file: str) -> Planned:
+        """Returns how the resources of `text` would be added or replaced. Raises ConfigurationRefused."""
         documents = parse(text, file)
         if not documents.entries and not documents.problems:
             raise ConfigurationRefused([Problem(Origin(file, 1), "holds no resource")])
-        in_files = {entry.id: entry for entry in self._newest.entries}
+        in_files = {entry.id: entry for entry in self._sources[0].newest.entries}
         owned = [
             Problem(origin(entry), f"{entry.id} is kept in {origin(in_files[entry.id])}; change it there")
             for entry in documents.entries
@@ -114,61 +122,63 @@ class Configured:
         refused = (*documents.problems, *owned, *twice)
         if refused:
             raise ConfigurationRefused(refused)
-        put = {entry.id: parse(entry.text, entry.file, entry.first_line) for entry in documents.entries}
-        done = [Applied(entry.id, self._outcome(entry)) for entry in documents.entries]
-        rows = [StoredResource(entry.id, entry.text, entry.file, entry.first_line) for entry in documents.entries]
-        self._settle({**self._applied, **put}, rows=rows)
-        return done, [warning for warning in self.accepted.warnings(registered) if warning.where.file == file]
+        rows = tuple(StoredResource(entry.id, entry.text, entry.file, entry.first_line) for entry in documents.entries)
+        done = tuple(Applied(entry.id, self._outcome(entry)) for entry in documents.entries)
+        planned = Planned(put=rows, done=done)
+        settle(self._with(self._after(planned)), required=(APPLIED,))
+        return planned
 
-    def delete(self, identity: ResourceId) -> None:
-        """Removes an applied resource. Raises NoSuchResource, ConfigurationRefused, StoreError."""
+    def plan_delete(self, identity: ResourceId) -> Planned:
+        """Returns how an applied resource would be removed. Raises NoSuchResource, ConfigurationRefused."""
         if identity not in self._applied:
-            for entry in self._newest.entries:
+            foreign = [entry for source in self._sources[2:] for entry in source.good.entries]
+            for entry in (*self._sources[0].newest.entries, *foreign):
                 if entry.id == identity:
-                    raise ConfigurationRefused(
-                        [Problem(origin(entry), f"{identity} is kept in a file; remove it there")]
-                    )
+                    where = f"by {entry.file}" if entry in foreign else "in a file"
+                    raise ConfigurationRefused([Problem(origin(entry), f"{identity} is kept {where}; remove it there")])
             raise NoSuchResource(f"there is no {identity}")
-        rest = {key: known for key, known in self._applied.items() if key != identity}
-        try:
-            self._settle(rest, removed=[identity])
-        except ConfigurationRefused:
-            if not self._aside:
-                raise
-            # None of the applied resources is in force: deleting one after another is how that is mended.
-            self._store.change_resources([], [identity])
-            self._applied = rest
+        planned = Planned(removed=(identity,))
+        if self._sources[1].settled:
+            settle(self._with(self._after(planned)), required=(APPLIED,))
+        # Else none of the newest applied resources is in force: deleting one after another is how that is mended.
+        return planned
 
-    def _settle(
-        self,
-        applied: dict[ResourceId, Documents],
-        *,
-        rows: Iterable[StoredResource] = (),
-        removed: Iterable[ResourceId] = (),
-    ) -> None:
-        """Puts the newest files with `applied` in force, or else the last good files with `applied`.
+    def change_applied(self, put: Iterable[StoredResource], removed: Iterable[ResourceId]) -> None:
+        """Takes over what the store holds now."""
+        self._applied = self._after(Planned(tuple(put), tuple(removed)))
+        self._change(APPLIED, _joined(self._applied.values()))
 
-        Raises ConfigurationRefused where neither will do, StoreError where it could not be kept; nothing has changed.
-        """
-        together = _joined(applied.values())
-        files = self._newest
-        problems: tuple[Problem, ...] = ()
-        try:
-            accepted = merge(files, together)
-        except ConfigurationRefused as refused:
-            if self._newest is self._good:
-                raise
-            files, problems = self._good, refused.problems
-            accepted = merge(files, together)
-        self._store.change_resources(list(rows), list(removed))
-        self._applied, self._good, self._aside = applied, files, False
-        self.accepted, self.problems = accepted, problems
+    def warnings_about(self, file: str, registered: Collection[str]) -> list[Problem]:
+        """Returns the warnings about resources that were applied from `file`."""
+        return [warning for warning in self.accepted.warnings(registered) if warning.where.file == file]
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _after(self, planned: Planned) -> dict[ResourceId, Documents]:
+        rest = {key: known for key, known in self._applied.items() if key not in planned.removed}
+        return {**rest, **{row.id: _documents(row) for row in planned.put}}
+
+    def _with(self, applied: Mapping[ResourceId, Documents]) -> tuple[Source, ...]:
+        return self._newest(APPLIED, _joined(applied.values()))
+
+    def _newest(self, name: str, documents: Documents) -> tuple[Source, ...]:
+        return tuple(replace(each, newest=documents) if each.name == name else each for each in self._sources)
+
+    def _change(self, name: str, documents: Documents) -> None:
+        self._take(settle(self._newest(name, documents)))
+
+    def _take(self, settled: Settled) -> None:
+        self._sources, self.accepted, self._refused = settled.sources, settled.accepted, settled.problems
 
     def _outcome(self, entry: Entry) -> str:
         known = self._applied.get(entry.id)
         if known is None:
             return "created"
         return "unchanged" if any(each.resource == entry.resource for each in known.entries) else "changed"
+
+
+def _documents(row: StoredResource) -> Documents:
+    return parse(row.text, row.file, row.first_line)
 
 
 def _joined(documents: Iterable[Documents]) -> Documents:

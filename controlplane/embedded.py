@@ -8,12 +8,13 @@ Started by name by `meshsdk.testing`; needs the extra `controlplane`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from controlplane.assembly import ControlPlane
-from controlplane.config.problems import Problem
+from controlplane import health
+from controlplane.assembly import ControlPlane, Options
 from controlplane.configured import Applied
 from controlplane.model.identity import ResourceId, ResourceKind
 from controlplane.server.status import ClientInfo
@@ -73,11 +74,11 @@ class Embedded:
 
     def status(self) -> dict[str, object]:
         """Returns counts, problems and warnings, as `meshctl status` shows them."""
-        return self._running.plane.status()
+        return health.status(self._running.plane)
 
-    def warnings(self) -> list[Problem]:
+    def warnings(self) -> list[str]:
         """Returns what is accepted and has no effect."""
-        return list(self._running.plane.warnings())
+        return list(health.warnings(self._running.plane))
 
     def clients(self) -> tuple[ClientInfo, ...]:
         """Returns the open xDS streams."""
@@ -99,7 +100,11 @@ class Embedded:
 
 
 def start(
-    config: str | Path | None = None, xds: str = "127.0.0.1:0", admin: str | None = None, store: str = "memory"
+    config: str | Path | None = None,
+    xds: str = "127.0.0.1:0",
+    admin: str | None = None,
+    store: str = "memory",
+    registries: Sequence[str] = (),
 ) -> Embedded:
     """Starts a control plane in this process.
 
@@ -107,7 +112,8 @@ def start(
         config: a directory to follow, a file to apply once, or YAML text (anything with a line break); None for none.
         xds: where xDS and registration listen; port 0 for any free one.
         admin: the same for the admin interface; None for none.
-        store: `memory` or `sqlite:PATH`.
+        store: `memory`, `sqlite:PATH` or `etcd://HOST:PORT`.
+        registries: `NAME=URL` of registries to follow.
 
     Raises:
         ConfigurationError: the configuration or an address cannot be used.
@@ -115,7 +121,7 @@ def start(
     """
     path = None if config is None or (isinstance(config, str) and "\n" in config) else Path(config)
     directory = path if path is not None and path.is_dir() else None
-    running = ControlPlane(directory, store, xds, admin)
+    running = ControlPlane(Options(directory, store, xds, admin, tuple(registries)))
     try:
         if path is not None and directory is None:
             running.plane.apply(_text(path), str(path))

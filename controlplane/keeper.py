@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from controlplane.plane import Plane
 
@@ -19,7 +19,7 @@ _SWEEP = 30.0  # seconds between sweeps of views
 class Keeper:
     """A thread that runs from `start` to `stop`. `wake` may be called from any thread, before `start` too.
 
-    `clock` gives monotonic seconds. `views`: keys of the views that clients use.
+    `clock` gives monotonic seconds. `sweep` forgets what no client asks for any more.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -32,9 +32,9 @@ class Keeper:
         """Has the thread look at once."""
         self._due.set()
 
-    def start(self, plane: Plane, views: Callable[[], Iterable[str]]) -> None:
+    def start(self, plane: Plane, sweep: Callable[[], None]) -> None:
         """Starts the thread."""
-        self._thread = threading.Thread(target=self._run, args=(plane, views), name="control-plane-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(plane, sweep), name="control-plane-keeper", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -44,9 +44,9 @@ class Keeper:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, plane: Plane, views: Callable[[], Iterable[str]]) -> None:
-        look = sweep = self._clock()
-        sweep += _SWEEP
+    def _run(self, plane: Plane, sweep: Callable[[], None]) -> None:
+        look = self._clock()
+        sweep_at = look + _SWEEP
         while not self._ended:
             now = self._clock()
             try:
@@ -55,9 +55,9 @@ class Keeper:
                 if now >= look:
                     look = now + _LOOK
                     plane.look()
-                if now >= sweep:
-                    sweep = now + _SWEEP
-                    plane.sweep_views(views)
+                if now >= sweep_at:
+                    sweep_at = now + _SWEEP
+                    sweep()
             except Exception:  # noqa: BLE001 - the thread that lets leases lapse must outlive a fault in one round
                 _LOG.exception("the control plane's keeper failed in one round and goes on")
                 deadline = None

@@ -1,42 +1,53 @@
 """The control plane without its doors: configuration, registration and publication under one lock.
 
 Called by the registration service, the admin interface, the xDS server (views) and the keeper, each on its own thread.
-Every public method takes the lock. Listens nowhere; what it knows of time comes from `clock`.
+Every public method takes the lock, and none waits for another process under it. Listens nowhere; what it knows of time
+comes from `clock`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from controlplane.config.documents import Entry
 from controlplane.config.problems import Problem
-from controlplane.configured import Applied, Configured
+from controlplane.configured import Applied, Configured, Planned
 from controlplane.model.identity import ResourceId, ResourceKind
-from controlplane.model.service import Resolution
 from controlplane.publication import Publication
+from controlplane.registries.feed import Feed
+from controlplane.registries.layers import Layers
 from controlplane.registries.leases import Change
+from controlplane.registries.registrar import LocalRegistrar, Registrar
 from controlplane.registries.registration import Registration
 from controlplane.server.node import Node
 from controlplane.snapshot import ResourceCache
+from controlplane.sources.offering import Offering
+from controlplane.sources.upstream import Upstream
 from controlplane.store.port import Store, StoreError
+from controlplane.store.shared import SharedStore, StoreConflict
 from controlplane.translate.describe import Row, endpoint_rows, route_rows
+from controlplane.translate.names import ENDPOINT
 from controlplane.translate.view import view_of
 
 _LOG = logging.getLogger(__name__)
 LINGER = 300.0  # seconds a service stays known after its last instance went, so that a restart is no removal
+REGISTERED = "the registration service"  # the layer of the plane's own instances
+_ATTEMPTS = 8  # times a change is planned anew because another control plane was faster
 
 
 class Plane:
-    """Owns `cache`, `registration` and all that feeds them; `lock` guards everything but the cache.
+    """Owns `cache`, `registrar` and all that feeds them; `lock` guards everything but the cache.
 
     Args:
         directory: YAML files to follow, or None.
         store: closed by `close`.
         clock: monotonic seconds.
-        wake: called, under the lock, when there is something to flush or the next deadline may have changed.
+        wake: called, also under the lock, when there is something to flush or the next deadline may have changed.
+        feeds: registries to follow, the highest first; closed by `close`.
+        upstreams: control planes whose configuration is taken over, the highest first; closed by `close`.
 
     Raises:
         ConfigurationError: the files cannot be read or used.
@@ -44,110 +55,213 @@ class Plane:
     """
 
     def __init__(
-        self, directory: Path | None, store: Store, clock: Callable[[], float], wake: Callable[[], None]
+        self,
+        directory: Path | None,
+        store: Store | SharedStore,
+        clock: Callable[[], float],
+        wake: Callable[[], None],
+        *,
+        feeds: Sequence[Feed] = (),
+        upstreams: Sequence[Upstream] = (),
     ) -> None:
         self.lock = threading.RLock()
-        self.cache = ResourceCache(view=self._view)
+        self.cache = ResourceCache(view=self._view, wanted=self._wanted)
+        self.feeds, self.upstreams = tuple(feeds), tuple(upstreams)
         self._clock = clock
         self._wake = wake
         self._store = store
-        self.registration = Registration(store, clock(), self._changed)
-        self._publication = Publication(self.cache, self.registration.instances)
-        self._configured = Configured(directory, store)
-        self._configured.begin()
+        self._writing = threading.Lock()  # held through a change of the store; taken before `lock`, never after
+        self._registration: Registration | SharedStore
+        self.registrar: Registrar
+        if isinstance(store, SharedStore):
+            self._registration, self.registrar = store, store.registrar
+        else:
+            self._registration = Registration(store, clock(), self._registered)
+            self.registrar = LocalRegistrar(self._registration, self.lock, clock)
+        layers = [(REGISTERED, self._registration.instances), *((feed.name, feed.instances) for feed in self.feeds)]
+        self.instances = Layers(layers)
+        self._publication = Publication(self.cache, self.instances)
+        self._offering = Offering(self.cache)
+        self.configured = Configured(directory, store.resources(), [each.name for each in self.upstreams])
+        self.configured.begin()
         self._empty_since: dict[str, float] = {}  # applications whose last instance went, and when
         self._publish()
 
     def close(self) -> None:
-        """Closes the store. Idempotent as far as the store is."""
-        with self.lock:
-            self._store.close()
+        """Closes the store, the feeds and the upstreams. Idempotent as far as the store is."""
+        for feed in self.feeds:
+            feed.close()
+        for upstream in self.upstreams:
+            upstream.close()
+        with self._writing:
+            if isinstance(self._store, SharedStore):
+                self._store.close()
+                return
+            with self.lock:
+                self._store.close()
 
     # -- configuration ----------------------------------------------------------------------------------------------
 
     def look(self) -> None:
         """Follows the files if they changed."""
         with self.lock:
-            before = self._configured.problems
-            if not self._configured.look():
-                return
-            if self._configured.problems:
-                for problem in self._configured.problems:
-                    _LOG.error("configuration refused, the last good one stays in force: %s", problem)
-            else:
-                again = " again" if before else ""
-                _LOG.info("configuration in force%s: %d resources", again, len(self._configured.accepted.entries))
-            self._publish()
+            before = self.configured.problems
+            if self.configured.look():
+                self._reconfigured(before)
 
     def apply(self, text: str, file: str) -> tuple[list[Applied], list[Problem]]:
-        """See Configured.apply."""
+        """Adds or replaces the resources of `text`; returns what was done and the warnings about them.
+
+        Raises ConfigurationRefused, StoreError; nothing has changed then.
+        """
+        planned = self._write(lambda: self.configured.plan_apply(text, file))
         with self.lock:
-            done = self._configured.apply(text, file, self._publication.apps)
-            self._publish()
-            return done
+            return list(planned.done), self.configured.warnings_about(file, self._publication.apps)
 
     def delete(self, identity: ResourceId) -> None:
-        """See Configured.delete."""
-        with self.lock:
-            self._configured.delete(identity)
-            self._publish()
+        """Removes an applied resource. Raises NoSuchResource, ConfigurationRefused, StoreError."""
+        self._write(lambda: self.configured.plan_delete(identity))
+
+    def _write(self, plan: Callable[[], Planned]) -> Planned:
+        with self._writing:
+            if isinstance(self._store, SharedStore):
+                return self._write_shared(self._store, plan)
+            with self.lock:
+                planned = plan()
+                self._store.change_resources(list(planned.put), list(planned.removed))
+                self.configured.change_applied(planned.put, planned.removed)
+                self._publish()
+                return planned
+
+    def _write_shared(self, store: SharedStore, plan: Callable[[], Planned]) -> Planned:
+        """Writes without the lock, and comes back by `drain`, in the order of everybody's changes."""
+        for _ in range(_ATTEMPTS):
+            with self.lock:
+                self._drain_store()
+                generation, planned = store.generation, plan()
+            try:
+                store.change_resources(list(planned.put), list(planned.removed), generation)
+            except StoreConflict as conflict:
+                _LOG.info("planned anew: %s", conflict)
+                continue
+            self.flush()
+            return planned
+        raise StoreError("other control planes change the configuration all the time; nothing was changed, try again")
 
     def resources(self, kind: ResourceKind | None = None) -> list[Entry]:
         """Returns the resources in force, by kind, namespace and name."""
         with self.lock:
-            entries = self._configured.accepted.entries
+            entries = self.configured.accepted.entries
         found = [entry for entry in entries if kind is None or entry.id.kind is kind]
         return sorted(found, key=lambda entry: (entry.id.kind.value, entry.id.namespace, entry.id.name))
 
+    def _reconfigured(self, before: tuple[Problem, ...]) -> None:
+        """Publishes, and logs what became of the newest state of a source that was not applied here."""
+        after = self.configured.problems
+        for problem in after:
+            if problem not in before:
+                _LOG.error("configuration refused, the last good one stays in force: %s", problem)
+        if not after:
+            again = " again" if before else ""
+            _LOG.info("configuration in force%s: %d resources", again, len(self.configured.accepted.entries))
+        self._publish()
+
     def _publish(self) -> None:
-        apps = self._publication.apps | self.registration.instances.keys()
-        self._publication.configure(self._configured.accepted.configuration, apps)
+        apps = self._publication.apps | self.instances.keys()
+        with self.cache.batch():
+            self._publication.configure(self.configured.accepted.configuration, apps)
+            self._offering.offer(self.configured.own())
 
     # -- instances and views ----------------------------------------------------------------------------------------
 
-    def _changed(self, changes: Iterable[Change]) -> None:
-        listed = list(changes)
-        self._publication.changed(listed)
+    def _registered(self, changes: Iterable[Change]) -> None:
+        self._changed(REGISTERED, changes)
+        self._wake()
+
+    def _changed(self, layer: str, changes: Iterable[Change]) -> None:
+        listed = self.instances.changed(layer, changes)
+        if not listed:
+            return
+        with self.cache.batch():
+            self._publication.changed(listed)
         now = self._clock()
         for app in {change.instance.app for change in listed}:
-            if app in self.registration.instances:
+            if app in self.instances:
                 self._empty_since.pop(app, None)
             else:
                 self._empty_since.setdefault(app, now)
-        self._wake()
 
     def flush(self) -> None:
-        """Publishes what changed about instances since the last time."""
+        """Takes over what feeds, upstreams and a shared store told, and publishes what changed, as one commit."""
         with self.lock:
+            for feed in self.feeds:
+                self._changed(feed.name, feed.drain())
+            self._drain_store()
+            for upstream in self.upstreams:
+                told = upstream.take(self._clock())
+                if told is not None:
+                    before = self.configured.problems
+                    self.configured.told(upstream.name, told)
+                    self._reconfigured(before)
             self._publication.flush()
+
+    def _drain_store(self) -> None:
+        if not isinstance(self._store, SharedStore):
+            return
+        drained = self._store.drain(self._clock())
+        self._changed(REGISTERED, drained.instances)
+        if drained.put or drained.removed:
+            before = self.configured.problems
+            self.configured.change_applied(drained.put, drained.removed)
+            self._reconfigured(before)
 
     def tick(self) -> float | None:
         """Drops what is over: leases, and applications that went for good. Returns the next deadline, if any."""
         now = self._clock()
         with self.lock:
-            try:
-                self.registration.expire(now)
-            except StoreError as error:
-                _LOG.error("lapsed leases could not be removed from the store, and will lapse again: %s", error)
+            if isinstance(self._registration, Registration):
+                try:
+                    self._registration.expire(now)
+                except StoreError as error:
+                    _LOG.error("lapsed leases could not be removed from the store, and will lapse again: %s", error)
             over = [app for app, since in self._empty_since.items() if since + LINGER <= now]
             if over:
                 for app in over:
                     del self._empty_since[app]
                 self._publication.drop_apps(over)
             deadlines = [since + LINGER for since in self._empty_since.values()]
-            lease = self.registration.next_deadline()
-            return min(deadlines if lease is None else [*deadlines, lease], default=None)
+            waiting = (self._registration.next_deadline(), *(upstream.next_deadline() for upstream in self.upstreams))
+            return min((*deadlines, *(each for each in waiting if each is not None)), default=None)
 
     def _view(self, node: Node) -> str:
         with self.lock:
-            return self._publication.view(view_of(node.labels, node.app, node.user_agent))
+            seen = view_of(node.labels, node.app, node.user_agent, node.features, node.metadata)
+            return self._publication.view(seen)
 
-    def sweep_views(self, in_use: Callable[[], Iterable[str]]) -> None:
-        """Forgets views without a client. `in_use` tells the keys of the connected ones; it runs outside the lock."""
+    def _wanted(self, view: str, type_url: str, names: Collection[str]) -> Callable[[], None] | None:
+        if type_url != ENDPOINT or self._publication.knows(view, names):
+            return None
+        return lambda: self._make_endpoints(view, names)
+
+    def _make_endpoints(self, view: str, names: Collection[str]) -> None:
         with self.lock:
-            stamp = self._publication.stamp()
-        keys = frozenset(in_use())
+            self._publication.ask(view, names)
+
+    def sweep(
+        self,
+        in_use: Callable[[], Iterable[str]],
+        asking: Callable[[str, Iterable[str]], Mapping[str, frozenset[str]]],
+    ) -> None:
+        """Forgets views without a client, and endpoints that nobody asks for.
+
+        `in_use` tells the keys of the views of connected clients. `asking`: by name, those that ask for resources of a
+        type. Both run outside the lock.
+        """
         with self.lock:
+            stamp, asked = self._publication.stamp(), self._publication.asked()
+        keys, still = frozenset(in_use()), asking(ENDPOINT, asked)
+        with self.lock:
+            self._publication.release(lambda name: still.get(name, ()))
             self._publication.keep_views(keys, stamp)
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -160,43 +274,32 @@ class Plane:
     def routes(self, host: str) -> list[Row]:
         """Returns the routes of a host in words, in the order in which they are tried."""
         with self.lock:
-            configuration = self._configured.accepted.configuration
+            configuration = self.configured.accepted.configuration
         return list(route_rows(host, configuration))
 
     def endpoints(self, host: str) -> list[Row]:
         """Returns the endpoints of a host and its subsets, as published."""
+        self.flush()
         with self.lock:
-            self._publication.flush()
             published = self._publication.assignments(host)
         return [row for packed in published for row in endpoint_rows(packed.body)]
 
-    def warnings(self) -> tuple[Problem, ...]:
-        """Returns what is in force and has no effect, or waits for something."""
+    @property
+    def apps(self) -> frozenset[str]:
+        """The applications that are served as services of their own name."""
         with self.lock:
-            return (*self._configured.accepted.warnings(self._publication.apps), *self._unused())
+            return self._publication.apps
 
-    def _unused(self) -> Iterator[Problem]:
-        """Yields a warning for each application whose instances register and get no calls."""
-        for app, group in self.registration.instances.items():
-            service = self._configured.accepted.configuration.services.get(app)
-            if service and (service.workloads or service.resolution is Resolution.DNS):
-                what = "lists its endpoints" if service.workloads else "is resolved by DNS"
-                yield Problem(
-                    service.origin, f"{len(group)} registered instances of {app} get no calls: {service.id} {what}"
-                )
+    @property
+    def views(self) -> int:
+        """How many different views are served."""
+        return self._publication.views
 
-    def status(self) -> dict[str, object]:
-        """Returns counts, problems and warnings as JSON-like values."""
+    def registered(self) -> dict[str, int]:
+        """Returns the counts of the registration service."""
         with self.lock:
-            accepted = self._configured.accepted
-            kinds = {kind.value: 0 for kind in ResourceKind}
-            for entry in accepted.entries:
-                kinds[entry.id.kind.value] += 1
-            return {
-                "resources": kinds,
-                "services": len(self._publication.hosts()),
-                "views": self._publication.views,
-                **self.registration.counts(),
-                "problems": [str(problem) for problem in self._configured.problems],
-                "warnings": [str(warning) for warning in self.warnings()],
-            }
+            return self._registration.counts()
+
+    def shared_store(self) -> SharedStore | None:
+        """Returns the store if other control planes share it."""
+        return self._store if isinstance(self._store, SharedStore) else None

@@ -1,5 +1,6 @@
 """What the admin interface answers: a request in, a status and a JSON value out. No sockets; called by `server`.
 
+GET    /metrics                         Prometheus text
 GET    /v1/status
 GET    /v1/clients
 GET    /v1/services
@@ -16,14 +17,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from controlplane import health
+from controlplane.admin.metrics import CONTENT_TYPE, Metrics
 from controlplane.config.documents import Entry
 from controlplane.config.problems import ConfigurationRefused
 from controlplane.configured import NoSuchResource
 from controlplane.model.identity import ResourceId, ResourceKind
 from controlplane.plane import Plane
-from controlplane.server.status import ClientInfo
+from controlplane.server.status import ClientInfo, Counters
 from controlplane.store.port import StoreError
 
+METRICS = "/metrics"
 _OK, _BAD, _MISSING, _METHOD, _REFUSED, _FAILED = 200, 400, 404, 405, 422, 503
 
 
@@ -35,6 +39,14 @@ class Answer:
     value: object
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A body that is no JSON, and its type. Its status is 200."""
+
+    content_type: str
+    body: bytes
+
+
 def _error(status: int, *texts: str) -> Answer:
     return Answer(status, {"errors": list(texts)})
 
@@ -42,17 +54,30 @@ def _error(status: int, *texts: str) -> Answer:
 class Api:
     """Answers from `plane`. Thread-safe as the plane is.
 
-    `clients`: the xDS server's open streams. `about`: further facts for status, such as addresses.
+    Args:
+        plane: answers most of it.
+        clients: the xDS server's open streams.
+        about: further facts for status, such as addresses.
+        counters: what the xDS server has counted.
     """
 
-    def __init__(self, plane: Plane, clients: Callable[[], Iterable[ClientInfo]], about: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        plane: Plane,
+        clients: Callable[[], Iterable[ClientInfo]],
+        about: Mapping[str, object],
+        counters: Callable[[], Counters],
+    ) -> None:
         self._plane = plane
         self._clients = clients
         self._about = about
+        self._metrics = Metrics(plane, clients, counters)
 
-    def answer(self, method: str, target: str, body: bytes) -> Answer:
+    def answer(self, method: str, target: str, body: bytes) -> Answer | Text:
         """Answers one request; never raises for what a caller sent."""
         url = urlsplit(target)
+        if url.path == METRICS and method == "GET":
+            return Text(CONTENT_TYPE, self._metrics.text())
         parts = [unquote(part) for part in url.path.split("/") if part]
         if parts[:1] != ["v1"] or len(parts) < 2:  # noqa: PLR2004 - version and subject
             return _error(_MISSING, f"there is nothing at {url.path[:200]}")
@@ -74,7 +99,8 @@ class Api:
             clients = list(self._clients())
             rejected = [_rejection(client) for client in clients if any(each.rejected for each in client.subscriptions)]
             return Answer(
-                _OK, {**self._about, **self._plane.status(), "clients": len(clients), "rejected_by_clients": rejected}
+                _OK,
+                {**self._about, **health.status(self._plane), "clients": len(clients), "rejected_by_clients": rejected},
             )
         if subject == "clients" and not rest:
             return Answer(_OK, [_client(client) for client in self._clients()])
@@ -147,7 +173,7 @@ def _rejection(client: ClientInfo) -> str:
 
 
 def _short(type_url: str) -> str:
-    return type_url.rpartition(".")[2]
+    return type_url.rpartition(".")[2].rpartition("/")[2]
 
 
 def _client(client: ClientInfo) -> dict[str, object]:
@@ -164,10 +190,23 @@ def _client(client: ClientInfo) -> dict[str, object]:
             {
                 "type": _short(each.type_url),
                 "names": "all" if each.wildcard else each.names,
+                "asked": list(each.asked),
                 "held": each.held,
                 "state": "rejected" if each.rejected else "waiting" if each.pending else "acknowledged",
                 "error": each.nack if each.rejected else "",
             }
             for each in client.subscriptions
+        ],
+        "nacks": [
+            {
+                "type": _short(each.type_url),
+                "count": each.nacks,
+                "at": each.nacked_at,
+                "version": each.nack_version,
+                "text": each.nack,
+                "in_force": each.rejected,
+            }
+            for each in client.subscriptions
+            if each.nacks
         ],
     }

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from controlplane.admin.address import split_address
-from controlplane.admin.api import Answer, Api
+from controlplane.admin.api import METRICS, Answer, Api, Text
 from controlplane.config.tree import MAX_BYTES
 from meshsdk.errors import ConfigurationError
 
@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         length = self.headers.get("Content-Length") or "0"
-        if not _trusted(self):
+        if self.path != METRICS and not _trusted(self):  # scrapers ask by name, and metrics hold no secrets
             self._send(Answer(403, {"errors": ["the admin interface is for tools on this host, not for web pages"]}))
         elif self.headers.get("Transfer-Encoding") or not length.isdecimal():
             self.close_connection = True
@@ -67,6 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Answer(413, {"errors": [f"larger than {MAX_BYTES} bytes"]}))
         else:
             body = self.rfile.read(int(length))
+            answer: Answer | Text
             try:
                 answer = self.api.answer(self.command, self.path, body)
             except Exception:  # noqa: BLE001 - a fault in one request must be said to its caller, and logged in full
@@ -74,10 +75,13 @@ class _Handler(BaseHTTPRequestHandler):
                 answer = Answer(500, {"errors": ["internal error; the control plane's log has it"]})
             self._send(answer)
 
-    def _send(self, answer: Answer) -> None:
-        body = json.dumps(answer.value).encode()
-        self.send_response(answer.status)
-        self.send_header("Content-Type", "application/json")
+    def _send(self, answer: Answer | Text) -> None:
+        if isinstance(answer, Text):
+            status, kind, body = 200, answer.content_type, answer.body
+        else:
+            status, kind, body = answer.status, "application/json", json.dumps(answer.value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from controlplane.admin.client import AdminClient
 from controlplane.commands.output import OK, say, show, yaml_text
 
-_ROUTES = ("route", "match", "to", "timeout", "retries", "from")
+_ROUTES = ("route", "match", "to", "units", "timeout", "retries", "from")
 _ENDPOINTS = ("cluster", "address", "health", "weight", "locality", "labels")
-_CLIENTS = ("node", "app", "agent", "peer", "service", "transport", "sent", "state")
-_COUNTS = ("services", "applications", "instances", "revisions", "watchers", "clients", "views")
+_CLIENTS = ("node", "app", "agent", "peer", "service", "transport", "sent", "state", "nacks")
+_COUNTS = ("services", "applications", "instances", "leases", "revisions", "watchers", "clients", "views")
 _LISTS = ("problems", "rejected_by_clients", "warnings")
 
 
@@ -34,16 +34,37 @@ def _summarise(found: Mapping[str, object]) -> None:
     if isinstance(kinds, Mapping):
         say("resources: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
     say(", ".join(f"{found[name]} {name}" for name in _COUNTS))
+    _others(found)
     for name in _LISTS:
         lines = found[name]
         if isinstance(lines, list) and lines:
             say(f"{name.replace('_', ' ')}:")
             for line in lines:
                 say(f"  {line}")
-    if not found["problems"]:
+    if found["in_force"]:
         say("configuration: in force")
     else:
         say("configuration: the newest one is refused, the last good one is in force")
+
+
+def _others(found: Mapping[str, object]) -> None:
+    """Says how the store, the registries and the other control planes fare."""
+    health = found["store_health"]
+    if isinstance(health, Mapping) and health:
+        facts = ", ".join(f"{name} {value}" for name, value in health.items() if name != "problem")
+        say(f"store: {health['problem'] or 'up'}{', ' if facts else ''}{facts}")
+    feeds, upstreams = found["feeds"], found["upstreams"]
+    for feed in feeds if isinstance(feeds, list) else ():
+        state = "up" if feed["up"] else f"down ({feed['problem'] or 'has not answered yet'})"
+        skipped = f", {feed['skipped']} skipped" if feed["skipped"] else ""
+        say(
+            f"registry {feed['name']} {feed['url']}: {state}, {feed['applications']} applications, "
+            f"{feed['instances']} instances{skipped}"
+        )
+    for upstream in upstreams if isinstance(upstreams, list) else ():
+        say(
+            f"source {upstream['url']}: {'up' if upstream['up'] else 'see problems'}, {upstream['resources']} resources"
+        )
 
 
 def routes(arguments: argparse.Namespace) -> int:
@@ -66,9 +87,15 @@ def clients(arguments: argparse.Namespace) -> int:
     """Shows the open xDS streams."""
     found = AdminClient(arguments.server).get("clients")
     rows = found if isinstance(found, list) else []
+    refusals: list[tuple[str, str, Mapping[str, object]]] = []
     if arguments.output == "table":
-        rows = [{**row, "state": _state(row)} for row in rows]
+        refusals = [(row["node"], row["peer"], each) for row in rows for each in row["nacks"]]
+        rows = [{**row, "state": _state(row), "nacks": sum(each["count"] for each in row["nacks"])} for row in rows]
     show(rows, arguments.output, _CLIENTS)
+    for node, peer, nack in refusals:
+        now = "refuses" if nack["in_force"] else "has refused"
+        text = " ".join(str(nack["text"]).split())
+        say(f"{node} ({peer}) {now} {nack['type']} {nack['version']}, {nack['count']} times: {text}")
     return OK
 
 

@@ -18,7 +18,14 @@ from controlplane.config.tree import MAX_BYTES
 from controlplane.model.identity import ResourceKind
 from meshsdk.errors import ConfigurationError
 
-_SHORT = {"se": "ServiceEntry", "we": "WorkloadEntry", "vs": "VirtualService", "dr": "DestinationRule"}
+_SHORT = {
+    "se": "ServiceEntry",
+    "we": "WorkloadEntry",
+    "vs": "VirtualService",
+    "dr": "DestinationRule",
+    "up": "UnitPolicy",
+    "dp": "DiscoveryPolicy",
+}
 
 
 def kind_name(text: str) -> str:
@@ -78,7 +85,13 @@ def _row(row: Mapping[str, object]) -> list[str]:
     spec = body.get("spec") if isinstance(body, Mapping) else None
     hosts: object = ""
     if isinstance(spec, Mapping):
-        hosts = spec.get("hosts") or spec.get("host") or spec.get("address") or ""
+        groups = spec.get("services") or ()  # of a UnitPolicy
+        hosts = (
+            spec.get("hosts")
+            or spec.get("host")
+            or spec.get("address")
+            or [host for group in groups for host in group["hosts"]]
+        )
     shown = ",".join(map(str, hosts)) if isinstance(hosts, Sequence) and not isinstance(hosts, str) else str(hosts)
     return [str(row["kind"]), str(row["namespace"]), str(row["name"]), shown, str(row["origin"])]
 

@@ -16,6 +16,7 @@ from meshsdk.errors import MeshError
 if TYPE_CHECKING:
     from controlplane.assembly import ControlPlane
 
+_LONGEST_DEBOUNCE = 60.0  # seconds
 XDS, ADMIN = "127.0.0.1:18000", "127.0.0.1:18001"
 
 
@@ -25,9 +26,6 @@ def run(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if arguments.registry:
-        complain([f"meshctl: --registry {arguments.registry[0]}: registries are not available in this version"])
-        return FAILED
     try:
         plane = _start(arguments)
     except MeshError as error:
@@ -39,18 +37,35 @@ def run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _start(arguments: argparse.Namespace) -> ControlPlane:
-    from controlplane.assembly import ControlPlane  # noqa: PLC0415 - gRPC and xDS, which no other command needs
+def debounce(text: str) -> tuple[float, float]:
+    """Reads `QUIET,MOST` in milliseconds; returns seconds. Raises ValueError."""
+    quiet, most = (float(part) / 1000 for part in text.split(","))
+    if not 0 <= quiet <= most <= _LONGEST_DEBOUNCE:
+        raise ValueError(text)
+    return quiet, most
 
-    plane = ControlPlane(Path(arguments.config), arguments.store, arguments.xds, arguments.admin)
+
+def _start(arguments: argparse.Namespace) -> ControlPlane:
+    from controlplane import health  # noqa: PLC0415 - see the next line
+    from controlplane.assembly import ControlPlane, Options  # noqa: PLC0415 - gRPC, xDS: no other command needs them
+
+    plane = ControlPlane(
+        Options(
+            directory=Path(arguments.config),
+            store=arguments.store,
+            xds=arguments.xds,
+            admin=arguments.admin,
+            registries=tuple(arguments.registry),
+            sources=tuple(arguments.source),
+            debounce=arguments.debounce,
+        )
+    )
     try:
         if not is_loopback(split_address(arguments.admin)[0]):
             complain([f"meshctl: warning: the admin interface has no login, and others can reach {arguments.admin}"])
-        status = plane.plane.status()
-        for what in ("problems", "warnings"):
-            lines = status[what]
-            complain(f"meshctl: {what[:-1]}: {line}" for line in (lines if isinstance(lines, list) else []))
         plane.start()
+        complain(f"meshctl: problem: {line}" for line in health.troubles(plane.plane))
+        complain(f"meshctl: warning: {line}" for line in health.warnings(plane.plane))
     except BaseException:
         plane.stop(0)
         raise

@@ -9,23 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controlplane.config.discovery import discovery_policy
 from controlplane.config.fields import Field, Reading
 from controlplane.config.problems import FieldRefused, Problem
 from controlplane.config.rules import destination_rule
 from controlplane.config.service import service_entry, workload_entry
 from controlplane.config.traffic import virtual_service
 from controlplane.config.tree import Node, YamlDocument, plain, read
+from controlplane.config.units import unit_policy
 from controlplane.model.configuration import Resource
 from controlplane.model.identity import Origin, ResourceId, ResourceKind
 from controlplane.model.names import RESOURCE_NAME
 
 # v1beta1 and v1alpha3 are the older names of the same schema.
 API_VERSIONS = tuple(f"networking.istio.io/{version}" for version in ("v1", "v1beta1", "v1alpha3"))
+OUR_API_VERSION = "meshsdk.io/v1alpha1"
+_OURS = frozenset((ResourceKind.UNIT_POLICY, ResourceKind.DISCOVERY_POLICY))
 _DECODERS: dict[ResourceKind, Callable[[Field, ResourceId], Resource]] = {
     ResourceKind.SERVICE_ENTRY: service_entry,
     ResourceKind.WORKLOAD_ENTRY: workload_entry,
     ResourceKind.VIRTUAL_SERVICE: virtual_service,
     ResourceKind.DESTINATION_RULE: destination_rule,
+    ResourceKind.UNIT_POLICY: unit_policy,
+    ResourceKind.DISCOVERY_POLICY: discovery_policy,
 }
 # What `kubectl get -o yaml` adds. It says nothing about the mesh, so it is not worth a warning.
 _METADATA = (
@@ -68,11 +74,13 @@ class Documents:
 
 def _kind(record_kind: Field, version: Field) -> ResourceKind:
     name = record_kind.text()
-    known = {kind.value: kind for kind in ResourceKind}
-    if version.text() not in API_VERSIONS:
-        version.refuse(f"unknown apiVersion {version.text()!r}; this version reads {API_VERSIONS[0]}")
+    ours = version.text() == OUR_API_VERSION
+    if not ours and version.text() not in API_VERSIONS:
+        known_versions = f"{API_VERSIONS[0]} and {OUR_API_VERSION}"
+        version.refuse(f"unknown apiVersion {version.text()!r}; this version reads {known_versions}")
+    known = {kind.value: kind for kind in ResourceKind if (kind in _OURS) is ours}
     if name not in known:
-        record_kind.refuse(f"unknown kind {name!r}; known are {', '.join(known)}")
+        record_kind.refuse(f"unknown kind {name!r} of {version.text()}; known are {', '.join(known)}")
     return known[name]
 
 

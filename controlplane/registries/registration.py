@@ -50,8 +50,7 @@ class Registration:
     def counts(self) -> dict[str, int]:
         """Returns how many there are of each thing, for status."""
         return {
-            "applications": len(self._table.instances),
-            "instances": len(self._table),
+            "leases": len(self._table),
             "revisions": len(self._revisions),
             "watchers": len(self._hub),
         }
@@ -109,7 +108,7 @@ class Registration:
 
     def publish(self, revision: Revision) -> None:
         """Stores what a revision contains; once is enough. Raises Refused, StoreError."""
-        check_revision(revision, self._limits)
+        check_revision(revision)
         known = self._revisions.find(revision.app, revision.revision)
         if known is None and len(self._revisions) >= self._limits.revisions:
             raise Refused(f"the control plane holds {self._limits.revisions} revisions and takes no more", full=True)

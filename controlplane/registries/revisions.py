@@ -34,14 +34,24 @@ class RevisionTable:
         group[revision.revision] = revision
         return True
 
-    def prune(self, app: str, instances: Iterable[Instance]) -> list[tuple[str, str]]:
-        """Drops what is neither in use by `instances` (those of `app`) nor new; returns the keys dropped."""
+    def forget(self, app: str, revision: str) -> None:
+        """Drops a revision; one that is not there is no error."""
         group = self._revisions.get(app, {})
+        group.pop(revision, None)
+        if not group:
+            self._revisions.pop(app, None)
+
+    def unused(self, app: str, instances: Iterable[Instance]) -> list[str]:
+        """Returns what is neither in use by `instances` (those of `app`) nor new."""
         used = {instance.revision for instance in instances}
-        unused = [name for name in group if name not in used]
-        dropped = unused[: max(0, len(unused) - _UNUSED_KEPT)]
+        unused = [name for name in self._revisions.get(app, {}) if name not in used]
+        return unused[: max(0, len(unused) - _UNUSED_KEPT)]
+
+    def prune(self, app: str, instances: Iterable[Instance]) -> list[tuple[str, str]]:
+        """Drops what `unused` returns; returns the keys dropped."""
+        dropped = self.unused(app, instances)
         for name in dropped:
-            del group[name]
+            self.forget(app, name)
         return [(app, name) for name in dropped]
 
     def serving(self, service: str, instances: Mapping[str, Mapping[str, Instance]]) -> list[str]:

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from controlplane.registries.leases import Change
 from meshsdk.model.instance import Increment, Instance
 
-_CHUNK = 2_000  # instances in one increment: far below gRPC's 4 MB limit for a message
-
 
 @dataclass(slots=True)
 class Watcher:
@@ -23,7 +21,7 @@ class Watcher:
     unit: str  # "" for every unit
     wake: Callable[[], None]
     _pending: dict[str, dict[str, Instance | None]] = field(default_factory=dict)
-    _started: set[str] = field(default_factory=set)
+    _listing: bool = True  # nothing was taken yet: what is pending is all there is
 
     def wants(self, instance: Instance) -> bool:
         """Tells whether the watcher asked for instances like this."""
@@ -46,16 +44,18 @@ class Watcher:
         self.wake()
 
     def take(self) -> Iterator[Increment]:
-        """Empties the queue. The first increment of an application has `reset`, and holds all its instances."""
+        """Empties the queue; the first time with a reset for each application.
+
+        Where all are watched, that listing ends with the mark: a reset without an application.
+        """
         pending, self._pending = self._pending, {}
+        reset, self._listing = self._listing, False
         for app, changes in pending.items():
             put = tuple(each for each in changes.values() if each is not None)
             removed = tuple(key for key, each in changes.items() if each is None)
-            reset = app not in self._started
-            self._started.add(app)
-            yield Increment(app, put[:_CHUNK], () if reset else removed, reset)
-            for start in range(_CHUNK, len(put), _CHUNK):
-                yield Increment(app, put[start : start + _CHUNK])
+            yield Increment(app, put, () if reset else removed, reset)
+        if reset and not self.app:
+            yield Increment("", reset=True)
 
 
 class Hub:

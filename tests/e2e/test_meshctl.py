@@ -5,9 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
+import queue
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,11 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
+from envoy.service.discovery.v3 import discovery_pb2
 
 from meshsdk.discovery import registration_pb2 as pb
-from tests.e2e.processes import ROOT, Process, entry_point, until
+from tests.e2e.control_planes import Served, meshctl
+from tests.e2e.processes import Process, until
 
 ORDERS = """\
 apiVersion: networking.istio.io/v1
@@ -58,53 +59,6 @@ kind: ServiceEntry
 metadata: {name: users}
 spec: {hosts: [users], ports: [{number: 50051, name: grpc}], exportTo: ['*']}
 """
-
-
-def meshctl(*arguments: str, stdin: str = "", server: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs one command to its end."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("MESHCTL_SERVER", None)
-    if server:
-        environment["MESHCTL_SERVER"] = server
-    return subprocess.run(
-        [sys.executable, "-m", "controlplane.cli", *arguments],
-        input=stdin,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
-class Served:
-    """A `meshctl serve` process and the addresses it printed."""
-
-    def __init__(self, config: Path, *arguments: str) -> None:
-        ports = ("--xds", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-        self.process = entry_point("controlplane.cli:main", "serve", "--config", str(config), *ports, *arguments)
-        try:
-            self.ready = self.process.line()
-        except AssertionError:
-            self.process.stop()
-            raise
-        self.xds, self.admin = re.findall(r"127\.0\.0\.1:\d+", self.ready)
-
-    def ask(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Runs a command against this control plane."""
-        return meshctl(*arguments, stdin=stdin, server=self.admin)
-
-    def status(self) -> dict[str, object]:
-        """Returns the status."""
-        return json.loads(self.ask("status", "-o", "json").stdout)
-
-    def over_http(self, path: str) -> object:
-        """Returns what the admin interface answers, without starting a command: for conditions that are polled."""
-        connection = http.client.HTTPConnection(self.admin, timeout=5)
-        connection.request("GET", path)
-        value = json.loads(connection.getresponse().read())
-        connection.close()
-        return value
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +184,48 @@ def test_status_and_clients(served: Served) -> None:
         )
         assert (row["node"], row["app"], row["service"]) == ("stock-1", "web", "ADS")
         lines = served.ask("clients").stdout.splitlines()
-        assert lines[0].split() == ["NODE", "APP", "AGENT", "PEER", "SERVICE", "TRANSPORT", "SENT", "STATE"]
+        assert lines[0].split() == ["NODE", "APP", "AGENT", "PEER", "SERVICE", "TRANSPORT", "SENT", "STATE", "NACKS"]
         assert lines[1].startswith("stock-1  web")
         assert "Listener 1 acknowledged" in lines[1]
+
+
+def test_refusals_of_clients_are_shown_and_counted(served: Served) -> None:
+    """A client that refuses twice is listed with its words, the version and the count; metrics count by type."""
+    type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+    requests: queue.SimpleQueue[discovery_pb2.DiscoveryRequest | None] = queue.SimpleQueue()
+    first = discovery_pb2.DiscoveryRequest(type_url=type_url, resource_names=["orders"])
+    first.node.id = "refusing"
+    requests.put(first)
+    with grpc.insecure_channel(served.xds) as channel:
+        call = channel.stream_stream(
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=discovery_pb2.DiscoveryResponse.FromString,
+        )(iter(requests.get, None))
+        names = ["orders"]
+        for words in ("first reason", "no such\npolicy"):
+            answer = next(call)
+            request = discovery_pb2.DiscoveryRequest(type_url=type_url, response_nonce=answer.nonce)
+            request.resource_names.extend(names)
+            request.error_detail.message = words
+            requests.put(request)
+            names.append("orders|v1")  # asks for more, and so gets another response
+            more = discovery_pb2.DiscoveryRequest(type_url=type_url, response_nonce=answer.nonce)
+            more.resource_names.extend(names)
+            requests.put(more)
+        version = answer.version_info
+        rows = lambda: [row for row in served.over_http("/v1/clients") if row["node"] == "refusing"]  # noqa: E731
+        (nack,) = until(lambda: [nack for row in rows() for nack in row["nacks"] if nack["count"] == 2], "two NACKs")
+        assert (nack["type"], nack["text"], nack["version"]) == ("Cluster", "no such\npolicy", version)
+        assert f") refuses Cluster {version}, 2 times: no such policy" in served.ask("clients").stdout
+        metrics = served.metrics()
+        assert metrics['meshsdk_xds_nacks_total{type="Cluster"}'] == 2
+        assert metrics["meshsdk_xds_rejecting_streams"] == 1
+        assert metrics['meshsdk_xds_streams{transport="sotw"}'] >= 1
+        assert metrics['meshsdk_resources{kind="ServiceEntry"}'] == 1
+        assert metrics["meshsdk_configuration_in_force"] == 1
+        requests.put(None)
+        call.cancel()
 
 
 def test_change_is_followed_and_bad_yaml_is_not(tmp_path: Path) -> None:
@@ -298,9 +291,11 @@ def unary(channel: grpc.Channel, name: str, request: object, answer: type) -> ob
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--store", "etcd://127.0.0.1:2379"), "the store etcd://127.0.0.1:2379 is not available in this version"),
-        (("--store", "paper"), "unknown store 'paper'; expected memory or sqlite:PATH"),
-        (("--registry", "default=etcd://127.0.0.1"), "registries are not available in this version"),
+        (("--store", "paper"), "unknown store 'paper'; expected memory, sqlite:PATH or etcd://HOST:PORT"),
+        (("--registry", "paper"), "--registry paper: expected NAME=URL"),
+        (("--registry", "a=paper://x"), "--registry a=paper://x: 'paper://x' is not a registry"),
+        (("--registry", "a=memory://x", "--registry", "a=memory://y"), "the name a was given before"),
+        (("--source", "http://x"), "--source: 'http://x' is not xds://HOST:PORT"),
         (("--xds", "nowhere"), "'nowhere' is not HOST:PORT"),
         (("--xds", "192.0.2.1:1"), "the xDS server cannot listen on '192.0.2.1:1'"),
         (("--admin", "192.0.2.1:1"), "the admin interface cannot listen on 192.0.2.1:1"),
@@ -326,7 +321,17 @@ def test_serve_refuses_bad_yaml_at_the_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("dance",), ("serve",), ("apply",), ("get",), ("get", "pods"), ("status", "-o", "xml")]
+    "arguments",
+    [
+        (),
+        ("dance",),
+        ("serve",),
+        ("apply",),
+        ("get",),
+        ("get", "pods"),
+        ("status", "-o", "xml"),
+        ("serve", "--config", ".", "--debounce", "500,20"),
+    ],
 )
 def test_wrong_usage_exits_with_2(arguments: tuple[str, ...]) -> None:
     """Wrong usage is said on stderr and exits with 2."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.config.problems import ConfigurationRefused
-from controlplane.configured import Configured, NoSuchResource
+from controlplane.configured import Configured, NoSuchResource, Planned
 from controlplane.model.identity import ResourceId, ResourceKind
 from controlplane.store.memory import MemoryStore
 
@@ -32,11 +32,32 @@ spec: {hosts: [orders], http: [{route: [{destination: {host: orders, subset: v1}
 ORDERS = ResourceId(ResourceKind.SERVICE_ENTRY, "default", "orders")
 
 
-def begun(directory: Path | None, store: MemoryStore | None = None) -> Configured:
+class Driven(Configured):
+    """A configuration with a store of its own, changed as the plane does it: planned, written, taken over."""
+
+    def __init__(self, directory: Path | None, store: MemoryStore, others: tuple[str, ...] = ()) -> None:
+        super().__init__(directory, store.resources(), others)
+        self._store = store
+        self.begin()
+
+    def apply(self, text: str, file: str) -> list[str]:
+        """Applies `text`; returns the outcomes."""
+        planned = self.plan_apply(text, file)
+        self._write(planned)
+        return [each.outcome for each in planned.done]
+
+    def delete(self, identity: ResourceId) -> None:
+        """Deletes an applied resource."""
+        self._write(self.plan_delete(identity))
+
+    def _write(self, planned: Planned) -> None:
+        self._store.change_resources(list(planned.put), list(planned.removed))
+        self.change_applied(planned.put, planned.removed)
+
+
+def begun(directory: Path | None, store: MemoryStore | None = None, *others: str) -> Driven:
     """Returns a configuration that has read its files."""
-    configured = Configured(directory, store or MemoryStore())
-    configured.begin()
-    return configured
+    return Driven(directory, store or MemoryStore(), others)
 
 
 def hosts(configured: Configured) -> list[str]:
@@ -117,9 +138,9 @@ def test_apply_creates_changes_and_leaves_unchanged() -> None:
     """Each outcome is told; all of a file comes into force together."""
     configured = begun(None)
     text = SERVICE.format("orders", 80) + "---\n" + SERVICE.format("users", 80)
-    assert [each.outcome for each in configured.apply(text, "f.yaml", ())[0]] == ["created", "created"]
+    assert configured.apply(text, "f.yaml") == ["created", "created"]
     text = SERVICE.format("orders", 80) + "---\n" + SERVICE.format("users", 81)
-    assert [each.outcome for each in configured.apply(text, "f.yaml", ())[0]] == ["unchanged", "changed"]
+    assert configured.apply(text, "f.yaml") == ["unchanged", "changed"]
     assert configured.accepted.configuration.services["users"].ports[0].number == 81
 
 
@@ -136,9 +157,9 @@ def test_refused_apply_changes_nothing(text: str, reason: str) -> None:
     """What cannot be used is refused whole, and neither kept nor in force."""
     store = MemoryStore()
     configured = begun(None, store)
-    configured.apply(SERVICE.format("orders", 80), "f.yaml", ())
+    configured.apply(SERVICE.format("orders", 80), "f.yaml")
     with pytest.raises(ConfigurationRefused) as caught:
-        configured.apply(text, "f.yaml", ())
+        configured.apply(text, "f.yaml")
     assert str(caught.value).startswith(reason)
     assert hosts(configured) == ["orders"]
     assert [row.id for row in store.resources()] == [ORDERS]
@@ -149,7 +170,7 @@ def test_files_cannot_be_changed_by_apply_or_delete(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(SERVICE.format("orders", 80))
     configured = begun(tmp_path)
     with pytest.raises(ConfigurationRefused, match=r"f.yaml:1: ServiceEntry/orders is kept in .*a.yaml:1"):
-        configured.apply(SERVICE.format("orders", 81), "f.yaml", ())
+        configured.apply(SERVICE.format("orders", 81), "f.yaml")
     with pytest.raises(ConfigurationRefused, match=r"a.yaml:1: ServiceEntry/orders is kept in a file"):
         configured.delete(ORDERS)
 
@@ -157,7 +178,7 @@ def test_files_cannot_be_changed_by_apply_or_delete(tmp_path: Path) -> None:
 def test_delete_removes_and_refuses_to_leave_references_dangling() -> None:
     """A rule that routes need cannot be deleted before them."""
     configured = begun(None)
-    configured.apply("---\n".join([SERVICE.format("orders", 80), RULE, ROUTES]), "f.yaml", ())
+    configured.apply("---\n".join([SERVICE.format("orders", 80), RULE, ROUTES]), "f.yaml")
     rule = ResourceId(ResourceKind.DESTINATION_RULE, "default", "orders")
     with pytest.raises(ConfigurationRefused, match="unknown subset v1"):
         configured.delete(rule)
@@ -175,9 +196,9 @@ def test_apply_mends_files_that_were_refused(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(ROUTES)
     look(configured)
     assert "unknown subset" in str(configured.problems[0])
-    configured.apply(SERVICE.format("users", 80), "f.yaml", ())
+    configured.apply(SERVICE.format("users", 80), "f.yaml")
     assert configured.problems
-    configured.apply(RULE, "f.yaml", ())
+    configured.apply(RULE, "f.yaml")
     assert configured.problems == ()
     assert list(configured.accepted.configuration.virtual_services) == ["orders"]
 
@@ -185,7 +206,7 @@ def test_apply_mends_files_that_were_refused(tmp_path: Path) -> None:
 def test_applied_resources_survive_and_keep_their_lines() -> None:
     """A configuration made from the same store has what was applied, with the lines of the user's file."""
     store = MemoryStore()
-    begun(None, store).apply("# two\n\n" + RULE + "---\n" + SERVICE.format("orders", 80), "f.yaml", ())
+    begun(None, store).apply("# two\n\n" + RULE + "---\n" + SERVICE.format("orders", 80), "f.yaml")
     again = begun(None, store)
     assert sorted(f"{entry.id} {entry.file}:{entry.first_line}" for entry in again.accepted.entries) == [
         "DestinationRule/orders f.yaml:3",
@@ -197,7 +218,7 @@ def test_applied_resources_that_do_not_fit_any_more_are_set_aside(tmp_path: Path
     """If files changed while the control plane was down, it starts on the files, says why, and can be mended."""
     store = MemoryStore()
     (tmp_path / "a.yaml").write_text(SERVICE.format("orders", 80) + "---\n" + RULE)
-    begun(tmp_path, store).apply(ROUTES, "f.yaml", ())
+    begun(tmp_path, store).apply(ROUTES, "f.yaml")
     (tmp_path / "a.yaml").write_text(SERVICE.format("orders", 80))
     configured = begun(tmp_path, store)
     assert "unknown subset v1" in str(configured.problems[0])

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.admin.api import Api
+from controlplane.admin.api import Api, Text
+from controlplane.health import warnings
+from controlplane.model.identity import ResourceKind
 from controlplane.plane import Plane
 from controlplane.server.node import Node
-from controlplane.server.status import ClientInfo, SubscriptionInfo
+from controlplane.server.status import ClientInfo, Counters, SubscriptionInfo
 from controlplane.store.memory import MemoryStore
 from meshsdk.model.instance import Instance
 
@@ -19,7 +21,10 @@ kind: ServiceEntry
 metadata: {name: orders}
 spec: {hosts: [orders], ports: [{number: 80, name: grpc}]}
 """
+KINDS = ", ".join(kind.value for kind in ResourceKind)
 CLUSTERS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+
+COUNTERS = Counters({"delta": 1}, 4, 2, 30, 999, {CLUSTERS: 3}, 5)
 
 
 @pytest.fixture
@@ -31,9 +36,11 @@ def plane() -> Plane:
 @pytest.fixture
 def api(plane: Plane) -> Api:
     """The admin interface of a plane with one client, which refuses a cluster."""
-    refusing = SubscriptionInfo(CLUSTERS, False, 2, 1, "2", "1", False, True, "no such policy", "2")
+    refusing = SubscriptionInfo(
+        CLUSTERS, False, 2, 1, "2", "1", False, True, "no such policy", "2", nacks=3, nacked_at=7.5
+    )
     client = ClientInfo(1, Node("n1", "web"), "v", "ipv4:1", "delta", "ADS", 0.0, 3, (refusing,))
-    return Api(plane, lambda: [client], {"xds": "127.0.0.1:1"})
+    return Api(plane, lambda: [client], {"xds": "127.0.0.1:1"}, lambda: COUNTERS)
 
 
 def test_apply_get_and_delete(api: Api) -> None:
@@ -60,8 +67,7 @@ def test_apply_get_and_delete(api: Api) -> None:
         ("GET", "/v1/nothing", b"", 404, "there is nothing at /v1/nothing"),
         ("POST", "/v1/status", b"", 405, "POST is not possible on /v1/status"),
         ("GET", "/v1/routes/gone", b"", 404, "there is no service gone; meshctl status counts them"),
-        ("GET", "/v1/resources/Pod", b"", 400, ("unknown kind 'Pod'; known are ServiceEntry, WorkloadEntry, "
-         "VirtualService, DestinationRule")),
+        ("GET", "/v1/resources/Pod", b"", 400, f"unknown kind 'Pod'; known are {KINDS}"),
         ("GET", "/v1/resources/ServiceEntry/default/gone", b"", 404, "there is no ServiceEntry/gone"),
         ("GET", "/v1/resources/ServiceEntry/default", b"", 405, "GET is not possible there"),
         ("DELETE", "/v1/resources/ServiceEntry/shop/gone", b"", 404, "there is no ServiceEntry/shop/gone"),
@@ -82,7 +88,7 @@ def test_status_counts_and_lists(api: Api, plane: Plane) -> None:
         SERVICE + "  # nothing\n---\n" + SERVICE.replace("orders", "users").replace("spec: {", "spec: {exportTo: [a], ")
     )
     api.answer("POST", "/v1/resources?file=f.yaml", text.encode())
-    plane.registration.register(Instance("stock", "1", "10.0.0.1:80"), 15, 0.0)
+    plane.registrar.register(Instance("stock", "1", "10.0.0.1:80"), 15)
     value = api.answer("GET", "/v1/status", b"").value
     assert value["resources"]["ServiceEntry"] == 2
     assert (value["services"], value["instances"], value["clients"], value["xds"]) == (3, 1, 1, "127.0.0.1:1")
@@ -96,13 +102,16 @@ def test_clients_say_what_they_have(api: Api) -> None:
     (row,) = api.answer("GET", "/v1/clients", b"").value
     assert (row["node"], row["app"], row["transport"]) == ("n1", "web", "delta")
     assert row["subscriptions"] == [
-        {"type": "Cluster", "names": 2, "held": 1, "state": "rejected", "error": "no such policy"}
+        {"type": "Cluster", "names": 2, "asked": [], "held": 1, "state": "rejected", "error": "no such policy"}
+    ]
+    assert row["nacks"] == [
+        {"type": "Cluster", "count": 3, "at": 7.5, "version": "2", "text": "no such policy", "in_force": True}
     ]
 
 
 def test_routes_and_endpoints_of_a_service(api: Api, plane: Plane) -> None:
     """A registered application's default route and its endpoint are shown."""
-    plane.registration.register(Instance("stock", "1", "10.0.0.1:80", labels={"version": "v1"}), 15, 0.0)
+    plane.registrar.register(Instance("stock", "1", "10.0.0.1:80", labels={"version": "v1"}), 15)
     assert api.answer("GET", "/v1/routes/stock", b"").value[0]["to"] == "stock"
     (row,) = api.answer("GET", "/v1/endpoints/stock", b"").value
     assert (row["address"], row["labels"]) == ("10.0.0.1:80", {"version": "v1"})
@@ -111,18 +120,18 @@ def test_routes_and_endpoints_of_a_service(api: Api, plane: Plane) -> None:
 def test_instances_without_calls_are_reported(plane: Plane) -> None:
     """An application that registers although its ServiceEntry lists endpoints is told so in status."""
     plane.apply(SERVICE.replace("spec: {", "spec: {resolution: STATIC, endpoints: [{address: 10.0.0.9}], "), "f.yaml")
-    assert plane.status()["warnings"] == []
-    plane.registration.register(Instance("orders", "1", "10.0.0.1:80"), 15, 0.0)
-    assert plane.status()["warnings"] == [
-        "f.yaml:4: spec: 1 registered instances of orders get no calls: ServiceEntry/orders lists its endpoints"
-    ]
+    assert warnings(plane) == ()
+    plane.registrar.register(Instance("orders", "1", "10.0.0.1:80"), 15)
+    assert warnings(plane) == (
+        "f.yaml:4: spec: 1 registered instances of orders get no calls: ServiceEntry/orders lists its endpoints",
+    )
 
 
 def test_application_is_dropped_after_it_lingered() -> None:
     """A service without instances stays known for a while, so that a restart is no removal, and then goes."""
     now = [0.0]
     plane = Plane(None, MemoryStore(), lambda: now[0], lambda: None)
-    plane.registration.register(Instance("stock", "1", "10.0.0.1:80"), 10, 0.0)
+    plane.registrar.register(Instance("stock", "1", "10.0.0.1:80"), 10)
     now[0] = 10.0
     assert plane.tick() == 310.0
     assert (plane.hosts(), plane.endpoints("stock")) == (["stock"], [])
@@ -140,3 +149,28 @@ def test_files_are_published(tmp_path: Path) -> None:
     plane.look()
     plane.look()
     assert plane.hosts() == ["users"]
+
+
+def test_metrics_are_prometheus_text(api: Api, plane: Plane) -> None:
+    """A scrape has the server's counts, the plane's, and their types; it is no JSON."""
+    api.answer("POST", "/v1/resources?file=f.yaml", SERVICE.encode())
+    plane.registrar.register(Instance("stock", "1", "10.0.0.1:80"), 15)
+    answer = api.answer("GET", "/metrics", b"")
+    assert isinstance(answer, Text)
+    assert answer.content_type.startswith("text/plain; version=0.0.4")
+    lines = answer.body.decode().splitlines()
+    for line in (
+        "# TYPE meshsdk_xds_nacks_total counter",
+        'meshsdk_xds_nacks_total{type="Cluster"} 3.0',
+        'meshsdk_xds_streams{transport="delta"} 1.0',
+        "meshsdk_xds_rejecting_streams 1.0",
+        "meshsdk_xds_messages_sent_total 30.0",
+        "meshsdk_xds_sent_bytes_total 999.0",
+        'meshsdk_resources{kind="ServiceEntry"} 1.0',
+        "meshsdk_instances 1.0",
+        "meshsdk_leases 1.0",
+        "meshsdk_configuration_in_force 1.0",
+        "meshsdk_store_up 1.0",
+    ):
+        assert line in lines
+    assert api.answer("POST", "/metrics", b"").status == 404

@@ -88,18 +88,18 @@ def test_restart_gives_leases_their_full_time() -> None:
         ("app", "", "app: '' is not a name"),
         ("app", "orders|v1", "app: 'orders|v1' is not a name"),
         ("app", "x" * 254, "at most 253 characters"),
-        ("id", "", "id: must not be empty"),
-        ("id", "x" * 257, "id: longer than 256 characters"),
+        ("id", "", "instance id must have 1 to 256 characters"),
+        ("id", "x" * 257, "instance id must have 1 to 256 characters"),
         ("address", "localhost:80", "address: 'localhost:80' is not IP:PORT"),
         ("address", "10.0.0.1", "is not IP:PORT"),
         ("address", "10.0.0.1:0", "is not IP:PORT"),
         ("address", "::1:80", "is not IP:PORT"),
         ("address", "10.0.0.1:99999", "is not IP:PORT"),
-        ("weight", 0, "weight: expected 1 to 65535, got 0"),
-        ("started_at", float("nan"), "started_at: expected unix seconds"),
-        ("labels", {str(number): "" for number in range(65)}, "labels: at most 64, got 65"),
-        ("labels", {"": "x"}, "labels: a name has 1 to 317 characters"),
-        ("labels", {"a": "x" * 1025}, "labels: the value of a is longer than 1024 characters"),
+        ("weight", 0, "weight 0 is not between 1 and 65535"),
+        ("started_at", float("nan"), "started_at is not unix seconds"),
+        ("labels", {str(number): "" for number in range(65)}, "65 labels are more than 64"),
+        ("labels", {"": "x"}, "label '' must have 1 to 317 characters"),
+        ("labels", {"a": "x" * 1025}, "label 'a': the value is longer than 1024 characters"),
     ],
 )
 def test_instances_that_are_refused(field: str, value: object, reason: str) -> None:
@@ -171,10 +171,10 @@ def test_old_revisions_are_dropped_but_not_those_in_use() -> None:
 @pytest.mark.parametrize(
     ("revision", "reason"),
     [
-        (Revision("orders", ""), "revision: has 1 to 256 characters"),
-        (Revision("orders", "r", (MethodInfo("Get"),)), "methods: 'Get' is not /package.Service/Method"),
+        (Revision("orders", ""), "a revision must have 1 to 256 characters"),
+        (Revision("orders", "r", (MethodInfo("Get"),)), "method 'Get' is not /pkg.Service/Method"),
         (Revision("a b", "r"), "app: 'a b' is not a name"),
-        (Revision("orders", "r", (MethodInfo("/a/b"),) * 5001), "methods: at most 5000, got 5001"),
+        (Revision("orders", "r", (MethodInfo("/a/b"),) * 5001), "5001 methods are more than 5000"),
     ],
 )
 def test_revisions_that_are_refused(revision: Revision, reason: str) -> None:

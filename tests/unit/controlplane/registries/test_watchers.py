@@ -40,12 +40,20 @@ def test_reset_is_sent_for_an_application_without_instances() -> None:
     assert list(watcher.take()) == [Increment("orders", (), (), reset=True)]
 
 
-def test_watching_all_gives_each_application_its_own_reset() -> None:
-    """An application that appears later comes with a reset of its own."""
+def test_watching_all_lists_each_application_and_marks_the_end() -> None:
+    """Who watches all is told each application, then that this was all; one that appears later is a mere change."""
     hub, watcher, _ = watching("", "", instance("1"), instance("1", "users"))
-    assert {increment.app for increment in watcher.take() if increment.reset} == {"orders", "users"}
+    *listed, mark = watcher.take()
+    assert {increment.app for increment in listed if increment.reset} == {"orders", "users"}
+    assert mark == Increment("", reset=True)
     hub.offer(Change(None, instance("7", "stock")))
-    assert list(watcher.take()) == [Increment("stock", (instance("7", "stock"),), (), reset=True)]
+    assert list(watcher.take()) == [Increment("stock", (instance("7", "stock"),))]
+
+
+def test_empty_listing_of_all_is_the_mark_alone() -> None:
+    """Who watches all where nothing is registered learns at once that there is nothing."""
+    _, watcher, _ = watching("", "")
+    assert list(watcher.take()) == [Increment("", reset=True)]
 
 
 def test_slow_watcher_gets_the_last_state_only() -> None:
@@ -67,14 +75,6 @@ def test_other_applications_and_units_are_not_seen() -> None:
     assert woken == []
     hub.offer(Change(instance("1", unit="u1"), instance("1", unit="u2")))
     assert list(watcher.take()) == [Increment("orders", (), ("1",))]
-
-
-def test_large_sets_come_in_pieces() -> None:
-    """Thousands of instances are cut into messages; only the first is a reset."""
-    _, watcher, _ = watching("orders", "", *(instance(str(number)) for number in range(4_500)))
-    increments = list(watcher.take())
-    assert [len(each.put) for each in increments] == [2_000, 2_000, 500]
-    assert [each.reset for each in increments] == [True, False, False]
 
 
 def test_removed_watcher_hears_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from controlplane.store.memory import MemoryStore
 from controlplane.store.open import open_store
 from controlplane.store.port import Store, StoredLease, StoredResource, StoreError
 from controlplane.store.sqlite import SqliteStore
+from meshsdk.errors import ConfigurationError
 from meshsdk.model.instance import Instance, InstanceState, MethodInfo, Revision
 
 
@@ -123,8 +125,8 @@ def test_newer_schema_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("etcd://127.0.0.1:2379", "not available in this version; use memory or sqlite:PATH"),
-        ("redis://x", "unknown store 'redis://x'; expected memory or sqlite:PATH"),
+        ("redis://x", "unknown store 'redis://x'; expected memory, sqlite:PATH or etcd://HOST:PORT"),
+        ("etcd:127.0.0.1:2379", "unknown store 'etcd:127.0.0.1:2379'"),
         ("sqlite:", "unknown store 'sqlite:'"),
         ("sqlite:/no/such/folder/x.db", "cannot be opened: unable to open database file"),
     ],
@@ -138,3 +140,20 @@ def test_stores_that_cannot_be_opened(name: str, reason: str) -> None:
 def test_memory_is_a_store() -> None:
     """The memory store can be asked for by name."""
     assert isinstance(open_store("memory"), MemoryStore)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("etcd://nowhere", "'nowhere' is not HOST:PORT; expected etcd://HOST:PORT"),
+        ("etcd://a:1,b", "'b' is not HOST:PORT"),
+        ("etcd://a:1?grace=-1", "grace '-1' is not between 0 and 3600 seconds"),
+        ("etcd://a:1?grace=soon", "grace 'soon' is not between 0 and 3600 seconds"),
+        ("etcd://a:1?colour=red", "parameter 'colour' is none of"),
+        ("etcd://u:p@a:1", "instead of a password in the URL"),
+    ],
+)
+def test_addresses_of_etcd_that_are_none(name: str, reason: str) -> None:
+    """What is wrong with the URL of a store is said in words, before anything is dialled."""
+    with pytest.raises(ConfigurationError, match=re.escape(reason)):
+        open_store(name)
