@@ -45,7 +45,7 @@ class Orders(orders_pb2_grpc.OrdersServicer):
 
 
 @contextmanager
-def instance(plane: ControlPlane, name: str, version: str) -> Iterator[str]:
+def instance(plane: ControlPlane, name: str, version: str, unit: str = "") -> Iterator[str]:
     """Runs one instance in this process, registered as app `orders` with the label `version`; gives its address."""
     server = grpc.server(futures.ThreadPoolExecutor(8), interceptors=meshsdk.server_interceptors())
     orders_pb2_grpc.add_OrdersServicer_to_server(Orders(name, version), server)
@@ -55,6 +55,7 @@ def instance(plane: ControlPlane, name: str, version: str) -> Iterator[str]:
         app="orders",
         address=address,
         metadata={"version": version},
+        unit=unit,
         bootstrap=plane.bootstrap("orders"),
         handle_signals=False,
     )

@@ -160,4 +160,5 @@ def call_match(field: Field) -> CallMatch:
         params=_params(record),
         source_labels=labels,
         impossible=impossible,
+        origin=field.origin,
     )

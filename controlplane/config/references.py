@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from controlplane.config.documents import Entry, origin
+from controlplane.config.policy_references import misfits, named_hosts
 from controlplane.config.problems import Problem
 from controlplane.model.configuration import Configuration
+from controlplane.model.discovery import DiscoveryPolicy
 from controlplane.model.identity import Origin, ResourceId
 from controlplane.model.policy import DestinationRule
 from controlplane.model.service import ServiceEntry
 from controlplane.model.traffic import Destination, VirtualService
+from controlplane.model.units import UnitPolicy
 
 
 def conflicts(entries: Iterable[Entry]) -> Iterator[Problem]:
@@ -26,18 +29,23 @@ def conflicts(entries: Iterable[Entry]) -> Iterator[Problem]:
         if first is not entry:
             yield Problem(origin(entry), f"{entry.id} is defined before, in {origin(first)}")
             continue
-        for host in _claims(entry):
+        for host in claims(entry):
             holder = hosts.setdefault((type(entry.resource), host), entry)
             if holder is not entry:
                 what = f"{entry.id} and {holder.id} (in {origin(holder)}) are both for the host {host}"
                 yield Problem(origin(entry), f"conflict: {what}; merge them into one")
 
 
-def _claims(entry: Entry) -> tuple[str, ...]:
+def claims(entry: Entry) -> tuple[str, ...]:
+    """Returns the hosts that a resource claims among those of its kind."""
     resource = entry.resource
     if isinstance(resource, DestinationRule):
         return (resource.host,)
-    if isinstance(resource, ServiceEntry) or (isinstance(resource, VirtualService) and resource.applies):
+    if isinstance(resource, UnitPolicy):
+        return tuple(resource.services)
+    if isinstance(resource, ServiceEntry | DiscoveryPolicy) or (
+        isinstance(resource, VirtualService) and resource.applies
+    ):
         return resource.hosts
     return ()
 
@@ -73,6 +81,7 @@ def dangling(
                     warnings.append(warning)
             if destination:
                 problems.extend(_wrong_part(destination, configuration))
+        problems.extend(misfits(entry.resource, configuration))
     return tuple(problems), tuple(warnings)
 
 
@@ -85,6 +94,8 @@ def _mentions(entry: Entry) -> Iterator[tuple[str, Destination | None, Origin]]:
     elif isinstance(resource, DestinationRule):
         place = Origin(resource.origin.file, resource.origin.line, "spec.host")
         yield resource.host, None, place
+    for host, place in named_hosts(resource):
+        yield host, None, place
 
 
 def _wrong_part(destination: Destination, configuration: Configuration) -> Iterator[Problem]:

@@ -82,6 +82,7 @@ def _route(field: Field) -> HttpRoute:
         destinations=destinations,
         timeout=record.read("timeout", Field.duration),
         retries=record.read("retries", _retries),
+        origin=field.origin,
     )
 
 

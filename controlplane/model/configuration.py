@@ -4,43 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from controlplane.model.discovery import EVERY_HOST, DiscoveryPolicy
 from controlplane.model.policy import DestinationRule
 from controlplane.model.service import ServiceEntry, WorkloadEntry
 from controlplane.model.traffic import VirtualService
+from controlplane.model.units import UnitPolicy
 
-Resource = ServiceEntry | WorkloadEntry | VirtualService | DestinationRule
+_T = TypeVar("_T")
+Resource = ServiceEntry | WorkloadEntry | VirtualService | DestinationRule | UnitPolicy | DiscoveryPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Resources by the host they speak of. Of two that claim one host the first counts; `config` refuses such."""
+    """Resources by the host they speak of. Of two that claim one host the first counts; `config` refuses such.
+
+    `discovery` may have one policy under `*`, for every host that has none of its own.
+    """
 
     services: Mapping[str, ServiceEntry] = field(default_factory=dict)
     virtual_services: Mapping[str, VirtualService] = field(default_factory=dict)
     rules: Mapping[str, DestinationRule] = field(default_factory=dict)
     workloads: tuple[WorkloadEntry, ...] = ()
+    units: Mapping[str, UnitPolicy] = field(default_factory=dict)
+    discovery: Mapping[str, DiscoveryPolicy] = field(default_factory=dict)
 
     @classmethod
     def of(cls, resources: Iterable[Resource]) -> Configuration:
         """Indexes `resources`."""
-        services: dict[str, ServiceEntry] = {}
-        virtual: dict[str, VirtualService] = {}
-        rules: dict[str, DestinationRule] = {}
-        workloads: list[WorkloadEntry] = []
-        for resource in resources:
-            if isinstance(resource, ServiceEntry):
-                for host in resource.hosts:
-                    services.setdefault(host, resource)
-            elif isinstance(resource, VirtualService):
-                if resource.applies:
-                    for host in resource.hosts:
-                        virtual.setdefault(host, resource)
-            elif isinstance(resource, DestinationRule):
-                rules.setdefault(resource.host, resource)
-            else:
-                workloads.append(resource)
-        return cls(services, virtual, rules, tuple(workloads))
+        listed = list(resources)
+        return cls(
+            services=_first((host, each) for each in listed if isinstance(each, ServiceEntry) for host in each.hosts),
+            virtual_services=_first(
+                (host, each)
+                for each in listed
+                if isinstance(each, VirtualService) and each.applies
+                for host in each.hosts
+            ),
+            rules=_first((each.host, each) for each in listed if isinstance(each, DestinationRule)),
+            workloads=tuple(each for each in listed if isinstance(each, WorkloadEntry)),
+            units=_first((host, each) for each in listed if isinstance(each, UnitPolicy) for host in each.services),
+            discovery=_first(
+                (host, each) for each in listed if isinstance(each, DiscoveryPolicy) for host in each.hosts
+            ),
+        )
 
     def hosts(self) -> frozenset[str]:
         """Returns every host that is configured, or sent to, or spoken of."""
@@ -50,4 +58,16 @@ class Configuration:
             for route in service.routes
             for destination in route.destinations
         }
-        return frozenset(self.services) | frozenset(self.virtual_services) | frozenset(self.rules) | sent_to
+        found = (self.services, self.virtual_services, self.rules, self.units, self.discovery, sent_to)
+        return frozenset().union(*found) - {EVERY_HOST}
+
+    def discovery_of(self, host: str) -> DiscoveryPolicy | None:
+        """Returns the policy for a host: its own, else the one for all."""
+        return self.discovery.get(host) or self.discovery.get(EVERY_HOST)
+
+
+def _first(claims: Iterable[tuple[str, _T]]) -> dict[str, _T]:
+    found: dict[str, _T] = {}
+    for host, resource in claims:
+        found.setdefault(host, resource)
+    return found

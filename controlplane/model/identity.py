@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 
 class ResourceKind(enum.Enum):
-    """The kinds the control plane reads, all of `networking.istio.io/v1`."""
+    """The kinds the control plane reads: Istio's first, then those of `meshsdk.io/v1alpha1`."""
 
     SERVICE_ENTRY = "ServiceEntry"
     WORKLOAD_ENTRY = "WorkloadEntry"
     VIRTUAL_SERVICE = "VirtualService"
     DESTINATION_RULE = "DestinationRule"
+    UNIT_POLICY = "UnitPolicy"
+    DISCOVERY_POLICY = "DiscoveryPolicy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ HOST = re.compile(
 )
 RESOURCE_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 SUBSET = re.compile(r"(?=.{1,128}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+# Units are joined to cluster names as `host||unit`, and two of them by "+" where one stands in for the other.
+UNIT = re.compile(r"(?=.{1,63}$)[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+UNIT_LABEL = "meshsdk.io/unit"  # of a node that does not say UNIT, and of a workload of a file
 HEADER = re.compile(r"(?=.{1,256}$)[A-Za-z0-9_.-]+")
 FIELD_PATH = re.compile(r"(?=.{1,512}$)[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 

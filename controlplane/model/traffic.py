@@ -22,6 +22,7 @@ class CallMatch:
     params: tuple[FieldMatch, ...] = ()
     source_labels: Mapping[str, str] = field(default_factory=dict)
     impossible: bool = False  # no gRPC call can meet it (an HTTP method other than POST): kept out of the wire
+    origin: Origin = field(default=Origin("", 0), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class HttpRoute:
     destinations: tuple[Destination, ...]
     timeout: float | None = None
     retries: Retries | None = None
+    origin: Origin = field(default=Origin("", 0), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

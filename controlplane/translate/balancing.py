@@ -10,7 +10,10 @@ locality settings in `common_lb_config`; grpc-js refuses a typed ring hash that 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.load_balancing_policies.cluster_provided.v3 import cluster_provided_pb2
 from envoy.extensions.load_balancing_policies.common.v3 import common_pb2
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
 from envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
@@ -38,10 +41,29 @@ def apply_load_balancer(cluster: cluster_pb2.Cluster, balancer: LoadBalancer) ->
         cluster.ring_hash_lb_config.minimum_ring_size.value = balancer.policy.min_size
         cluster.ring_hash_lb_config.maximum_ring_size.value = balancer.policy.max_size
     else:
-        for name, message in _candidates(balancer):
-            policy = cluster.load_balancing_policy.policies.add()
-            policy.typed_extension_config.name = _PREFIX + name
-            policy.typed_extension_config.typed_config.CopyFrom(packed(message))
+        _by_extension(cluster, _candidates(balancer))
+
+
+def apply_to_aggregate(cluster: cluster_pb2.Cluster, balancer: LoadBalancer) -> None:
+    """Sets the policy of an aggregate cluster (gRFC A37), which rules the endpoints of its leaves.
+
+    Envoy wants `cluster_provided` and leaves it to the leaves; gRPC refuses that where it stands alone (A52: it takes
+    the first it knows).
+    """
+    found: list[tuple[str, object]] = [("cluster_provided", cluster_provided_pb2.ClusterProvided())]
+    if isinstance(balancer.policy, RingHash):
+        ring = ring_hash_pb2.RingHash(hash_function=ring_hash_pb2.RingHash.XX_HASH)
+        ring.minimum_ring_size.value = balancer.policy.min_size
+        ring.maximum_ring_size.value = balancer.policy.max_size
+        found.append(("ring_hash", ring))
+    _by_extension(cluster, [*found, *_candidates(balancer)])
+
+
+def _by_extension(cluster: cluster_pb2.Cluster, candidates: Iterable[tuple[str, object]]) -> None:
+    for name, message in candidates:
+        policy = cluster.load_balancing_policy.policies.add()
+        policy.typed_extension_config.name = _PREFIX + name
+        policy.typed_extension_config.typed_config.CopyFrom(packed(message))
 
 
 def _by_enum(cluster: cluster_pb2.Cluster, balancer: LoadBalancer) -> None:

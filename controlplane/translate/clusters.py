@@ -1,4 +1,4 @@
-"""The CDS resources of a service: one cluster for all of it and one for each subset. Pure."""
+"""The CDS resources of a service: one cluster for all of it and one for each subset, in each unit. Pure."""
 
 from __future__ import annotations
 
@@ -9,36 +9,49 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from controlplane.model.configuration import Configuration
-from controlplane.model.policy import ConnectionPool, LoadBalancer, OutlierPolicy, TrafficPolicy
-from controlplane.model.service import Resolution, ServiceEntry
-from controlplane.translate.balancing import apply_load_balancer
+from controlplane.model.policy import ConnectionPool, LoadBalancer, OutlierPolicy, Subset, TrafficPolicy
+from controlplane.translate.balancing import apply_load_balancer, apply_to_aggregate
+from controlplane.translate.cluster_sources import Aggregate, Source, apply_source, called, sources
 from controlplane.translate.durations import duration
-from controlplane.translate.listener import ads, packed
+from controlplane.translate.listener import packed
 from controlplane.translate.names import cluster_name
+from controlplane.translate.units import unit_parts
+from controlplane.translate.view import View
 from meshsdk.model.policy import RoundRobin
 
 _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def clusters(host: str, configuration: Configuration) -> Iterator[cluster_pb2.Cluster]:
-    """Yields `host` and, where a DestinationRule has subsets, `host|subset` for each."""
+def clusters(host: str, configuration: Configuration, view: View) -> Iterator[cluster_pb2.Cluster]:
+    """Yields the clusters of a host that the view may use.
+
+    `host` and, where a DestinationRule has subsets, `host|subset` for each; for a host under a UnitPolicy those of the
+    caller's unit and its exits, `host||unit`. What others are made of comes before them.
+    """
     rule = configuration.rules.get(host)
-    entry = configuration.services.get(host)
     policy = rule.policy if rule else TrafficPolicy()
-    yield _cluster(cluster_name(host, ""), host, entry, policy)
-    for subset in rule.subsets if rule else ():
-        yield _cluster(cluster_name(host, subset.name), host, entry, subset.policy.over(policy))
+    parts = unit_parts(host, configuration, view)
+    for subset in (Subset("", {}), *(rule.subsets if rule else ())):
+        effective = subset.policy.over(policy)
+        for part in parts:
+            name = cluster_name(host, subset.name, part.name)
+            if part.leaves:
+                leaves = ((leaf, cluster_name(host, subset.name, leaf)) for leaf in part.leaves)
+                found = tuple(called(whole, host, leaf, configuration, view) for leaf, whole in leaves)
+                yield _cluster(name, Aggregate(found), effective)
+                continue
+            for each, source in sources(name, host, subset.labels, part.name, configuration, view).items():
+                yield _cluster(each, source, effective)
 
 
-def _cluster(name: str, host: str, entry: ServiceEntry | None, policy: TrafficPolicy) -> cluster_pb2.Cluster:
+def _cluster(name: str, source: Source, policy: TrafficPolicy) -> cluster_pb2.Cluster:
     message = cluster_pb2.Cluster(name=name)
-    if entry and entry.resolution is Resolution.DNS:
-        _by_dns(message, host, entry)
-    else:
-        message.type = cluster_pb2.Cluster.EDS
-        message.eds_cluster_config.eds_config.CopyFrom(ads())
-        message.eds_cluster_config.service_name = name
-    apply_load_balancer(message, policy.load_balancer or LoadBalancer(RoundRobin()))
+    apply_source(message, source)
+    balancer = policy.load_balancer or LoadBalancer(RoundRobin())
+    if isinstance(source, Aggregate):
+        apply_to_aggregate(message, balancer)  # limits and outlier detection are its leaves' matter
+        return message
+    apply_load_balancer(message, balancer)
     options = http_protocol_options_pb2.HttpProtocolOptions()
     options.explicit_http_config.http2_protocol_options.SetInParent()  # Envoy would speak HTTP/1.1
     if policy.pool:
@@ -47,20 +60,6 @@ def _cluster(name: str, host: str, entry: ServiceEntry | None, policy: TrafficPo
         _watch_outliers(message, policy.outlier)
     message.typed_extension_protocol_options[_PROTOCOL_OPTIONS].CopyFrom(packed(options))
     return message
-
-
-def _by_dns(message: cluster_pb2.Cluster, host: str, entry: ServiceEntry) -> None:
-    port = entry.ports[0]
-    number = port.target_port or port.number
-    name = host
-    if entry.workloads:
-        workload = entry.workloads[0]
-        name, number = workload.address, workload.ports.get(port.name, number)
-    message.type = cluster_pb2.Cluster.LOGICAL_DNS
-    message.load_assignment.cluster_name = message.name
-    endpoint = message.load_assignment.endpoints.add().lb_endpoints.add().endpoint
-    endpoint.address.socket_address.address = name
-    endpoint.address.socket_address.port_value = number
 
 
 def _limit(

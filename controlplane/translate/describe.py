@@ -11,6 +11,7 @@ from google.protobuf.any_pb2 import Any
 
 from controlplane.model.configuration import Configuration
 from controlplane.model.traffic import CallMatch, HttpRoute
+from controlplane.translate.describe_units import unit_rows, units_of
 from controlplane.translate.names import ENDPOINT_METADATA, cluster_name
 from meshsdk.model.matching import FieldMatch, HeaderMatch, PathKind, PresentMatch, RangeMatch, StringMatch
 
@@ -18,21 +19,47 @@ Row = dict[str, object]
 
 
 def route_rows(host: str, configuration: Configuration) -> Iterator[Row]:
-    """Yields one row for each alternative of each route of `host`, in the order in which they are tried."""
+    """Yields one row for each alternative of each route of `host`, in the order in which they are tried.
+
+    For destinations in units the rows after those say which unit a call goes to.
+    """
     service = configuration.virtual_services.get(host)
+    hosts = [host]
     if service is None:
-        yield {"route": "", "match": "every call", "to": host, "timeout": "", "retries": "", "from": "(default)"}
-        return
-    for route in service.routes:
-        for match in route.matches or (None,):
-            yield {
-                "route": ".".join(part for part in (route.name, match.name if match else "") if part),
-                "match": _condition(match) if match else "every call",
-                "to": _destinations(route),
-                "timeout": f"{route.timeout:g}s" if route.timeout else "",
-                "retries": f"{route.retries.attempts} on {','.join(route.retries.retry_on)}" if route.retries else "",
-                "from": str(service.origin),
-            }
+        yield _row(match="every call", to=host, units=units_of(hosts, configuration), origin="(default)")
+    else:
+        hosts = [destination.host for route in service.routes for destination in route.destinations]
+        for route in service.routes:
+            yield from _of_route(route, configuration)
+    for calls, to, origin in unit_rows(hosts, configuration):
+        yield _row(match=calls, to=to, origin=str(origin))
+
+
+def _of_route(route: HttpRoute, configuration: Configuration) -> Iterator[Row]:
+    for match in route.matches or (None,):
+        yield _row(
+            route=".".join(part for part in (route.name, match.name if match else "") if part),
+            match=_condition(match) if match else "every call",
+            to=_destinations(route),
+            timeout=f"{route.timeout:g}s" if route.timeout else "",
+            retries=f"{route.retries.attempts} on {','.join(route.retries.retry_on)}" if route.retries else "",
+            units=units_of([destination.host for destination in route.destinations], configuration),
+            origin=str(match.origin if match and match.origin.line else route.origin),
+        )
+
+
+def _row(
+    *, match: str, to: str, origin: str, route: str = "", timeout: str = "", retries: str = "", units: str = ""
+) -> Row:
+    return {
+        "route": route,
+        "match": match,
+        "to": to,
+        "units": units,
+        "timeout": timeout,
+        "retries": retries,
+        "from": origin,
+    }
 
 
 def _destinations(route: HttpRoute) -> str:

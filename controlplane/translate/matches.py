@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from envoy.config.route.v3 import route_components_pb2 as route_pb2
 from envoy.type.matcher.v3 import metadata_pb2, regex_pb2, string_pb2, value_pb2
+from envoy.type.v3 import range_pb2
 from google.protobuf.wrappers_pb2 import BoolValue
 
 from controlplane.model.traffic import CallMatch
+from controlplane.translate.key_tests import KeyTest
 from controlplane.translate.names import FIELD_EXTRACTION
 from meshsdk.model.matching import FieldMatch, HeaderMatch, PathKind, PresentMatch, RangeMatch, StringKind, StringMatch
 
@@ -26,7 +28,9 @@ def _header(match: HeaderMatch) -> route_pb2.HeaderMatcher:
     if isinstance(match.test, PresentMatch):
         return route_pb2.HeaderMatcher(name=match.name, present_match=match.test.present, invert_match=match.invert)
     if isinstance(match.test, RangeMatch):
-        raise TypeError("configuration has no range tests on headers")
+        return route_pb2.HeaderMatcher(
+            name=match.name, range_match=range_pb2.Int64Range(start=match.test.start, end=match.test.end)
+        )
     return route_pb2.HeaderMatcher(
         name=match.name,
         string_match=string_matcher(match.test),
@@ -51,11 +55,18 @@ def _field(match: FieldMatch) -> metadata_pb2.MetadataMatcher:
     )
 
 
-def route_match(match: CallMatch) -> route_pb2.RouteMatch:
-    """Returns the wire form of `match`, without its source labels: those were decided by the view."""
+def route_match(match: CallMatch, key: KeyTest | None = None) -> route_pb2.RouteMatch:
+    """Returns the wire form of `match` and of a test on the key beside it.
+
+    Source labels are left out: those were decided by the view.
+    """
+    headers, params = match.headers, match.params
+    if key:
+        headers += (key.header,) if key.header else ()
+        params += (key.param,) if key.param else ()
     message = route_pb2.RouteMatch(
-        headers=[_header(header) for header in match.headers],
-        dynamic_metadata=[_field(param) for param in match.params],
+        headers=[_header(header) for header in headers],
+        dynamic_metadata=[_field(param) for param in params],
     )
     if match.path.kind is PathKind.REGEX:
         message.safe_regex.CopyFrom(regex_pb2.RegexMatcher(regex=match.path.value))

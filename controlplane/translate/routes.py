@@ -13,16 +13,17 @@ from controlplane.model.policy import TrafficPolicy
 from controlplane.model.traffic import CallMatch, Destination, HttpRoute, Retries
 from controlplane.translate.durations import duration
 from controlplane.translate.matches import route_match
-from controlplane.translate.names import cluster_name
+from controlplane.translate.units import Branch, branches
 from controlplane.translate.view import View, visible
 from meshsdk.model.matching import PathKind, PathMatch
 from meshsdk.model.policy import HashHeader
 
+_UNAVAILABLE = 503  # HTTP status, which Envoy answers as the gRPC status UNAVAILABLE
 _EVERY_CALL = CallMatch("", PathMatch(PathKind.PREFIX, "/"))
 
 
 def route_configuration(host: str, configuration: Configuration, view: View) -> configuration_pb2.RouteConfiguration:
-    """Returns the routes of `host`; without a VirtualService one route to the cluster `host`."""
+    """Returns the routes of `host`; without a VirtualService one rule, to `host`."""
     service = configuration.virtual_services.get(host)
     entry = configuration.services.get(host)
     default = (HttpRoute("", (), (Destination(host, "", 100),)),)
@@ -38,27 +39,44 @@ def route_configuration(host: str, configuration: Configuration, view: View) -> 
 
 
 def _alternatives(route: HttpRoute, configuration: Configuration, view: View) -> Iterator[route_pb2.Route]:
-    """Yields one wire route for each of the alternative matches that the view can see."""
-    action = _action(route, configuration)
+    """Yields the wire routes of those alternative matches that the view can see: for each, one a way that calls go."""
+    ways = branches(route.destinations, configuration, view)
+    actions = [None if way.refusal else _action(route, way, configuration) for way in ways]
     for match in route.matches or (_EVERY_CALL,):
-        if visible(match, view):
-            name = ".".join(part for part in (route.name, match.name) if part)
-            yield route_pb2.Route(name=name, match=route_match(match), route=action)
+        if not visible(match, view):
+            continue
+        name = ".".join(part for part in (route.name, match.name) if part)
+        for way, action in zip(ways, actions, strict=True):
+            message = route_pb2.Route(name=name, match=route_match(match, way.test))
+            if action is None:
+                _refuse(message, way.refusal, view)
+            else:
+                message.route.CopyFrom(action)
+            yield message
 
 
-def _action(route: HttpRoute, configuration: Configuration) -> route_pb2.RouteAction:
+def _refuse(message: route_pb2.Route, words: str, view: View) -> None:
+    """Has calls fail UNAVAILABLE, with the words where the client can say them: meshsdk and Envoy.
+
+    Stock gRPC fails calls of a `non_forwarding_action` (gRFC A36); some of its languages refuse a `direct_response`.
+    """
+    if view.request_fields:
+        message.direct_response.status = _UNAVAILABLE
+        message.direct_response.body.inline_string = words
+    else:
+        message.non_forwarding_action.SetInParent()
+
+
+def _action(route: HttpRoute, way: Branch, configuration: Configuration) -> route_pb2.RouteAction:
     # Envoy caps a route at 15 s unless told otherwise; gRPC has no cap. 0 s means none to both.
     action = route_pb2.RouteAction(timeout=duration(route.timeout or 0.0))
     if route.timeout:
         action.max_stream_duration.max_stream_duration.CopyFrom(duration(route.timeout))  # gRFC A31
-    if len(route.destinations) == 1:
-        only = route.destinations[0]
-        action.cluster = cluster_name(only.host, only.subset)
+    if len(way.shares) == 1:
+        action.cluster = way.shares[0][0]
     else:
-        for destination in route.destinations:
-            action.weighted_clusters.clusters.add(
-                name=cluster_name(destination.host, destination.subset), weight=UInt32Value(value=destination.weight)
-            )
+        for name, weight in way.shares:
+            action.weighted_clusters.clusters.add(name=name, weight=UInt32Value(value=weight))
     if route.retries and route.retries.attempts:  # gRFC A44: num_retries 0 is not valid
         action.retry_policy.CopyFrom(_retry_policy(route.retries))
     for header in _hash_headers(route, configuration):

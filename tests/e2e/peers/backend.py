@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from concurrent import futures
 
 import grpc
 
+HOLD = 2.0  # seconds
+
 
 class Names(grpc.GenericRpcHandler):
-    """Answers any method: unary calls with the server's name in bytes."""
+    """Answers any method with the server's name in bytes, a method `Hold` after HOLD seconds."""
 
     def __init__(self, name: str) -> None:
         self._answer = name.encode()
 
     def service(self, handler_call_details):
-        """Handles every method alike."""
+        """Handles every method alike, but for the time it takes."""
+        if handler_call_details.method.endswith("/Hold"):
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: self._late())
         return grpc.unary_unary_rpc_method_handler(lambda request, context: self._answer)
+
+    def _late(self):
+        time.sleep(HOLD)
+        return self._answer
 
 
 def main() -> None:

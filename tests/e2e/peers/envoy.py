@@ -6,7 +6,9 @@ import contextlib
 import http.client
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -18,12 +20,17 @@ DEADLINE = 2.0  # seconds
 class Envoy:
     """One Envoy process on the ADS of `control_plane_port`. Owned by the test that made it."""
 
-    def __init__(self, control_plane_port: int, node: str, folder: Path, *, delta: bool, lds: bool = True) -> None:
-        """Starts Envoy and waits for its admin page. Without `lds` it has the static listener `orders` only."""
+    def __init__(
+        self, control_plane_port: int, node: str, folder: Path, *, delta: bool, lds: bool = True, **identity: Any
+    ) -> None:
+        """Starts Envoy and waits for its admin page. Without `lds` it has the static listener `orders` only.
+
+        `identity`: `metadata` of its node, and `context_params`, the node's fields that it adds to xdstp names.
+        """
         self.node = node
         address_file = folder / f"{node}.admin"
         bootstrap = folder / f"{node}.json"
-        bootstrap.write_text(json.dumps(_bootstrap(control_plane_port, node, delta=delta, lds=lds)))
+        bootstrap.write_text(json.dumps(_bootstrap(control_plane_port, node, delta=delta, lds=lds, **identity)))
         self._process = Process(
             program("envoy"),
             *("--config-path", bootstrap, "--admin-address-path", address_file),
@@ -59,7 +66,9 @@ class Envoy:
         """Returns one section of /config_dump (for example `dynamic_active_clusters`) as JSON text."""
         return self.admin(f"/config_dump?resource={section}")
 
-    def call(self, service: str, count: int = 10) -> tuple[Counter, Counter]:
+    def call(
+        self, service: str, count: int = 10, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> tuple[Counter, Counter]:
         """Calls through the listener named `service`; returns (answers by name, errors by "CODE: details")."""
         answers, errors = Counter(), Counter()
         port = self.ports().get(service)
@@ -70,7 +79,7 @@ class Envoy:
         method = self._channels[port].unary_unary("/test.Echo/Say")
         for _ in range(count):
             try:
-                answers[method(b"", timeout=DEADLINE).decode()] += 1
+                answers[method(b"", timeout=DEADLINE, metadata=metadata).decode()] += 1
             except grpc.RpcError as error:
                 errors[f"{error.code().name}: {error.details()}"] += 1
         return answers, errors
@@ -82,7 +91,15 @@ class Envoy:
         self._process.stop()
 
 
-def _bootstrap(control_plane_port: int, node: str, *, delta: bool, lds: bool) -> dict:
+def _bootstrap(
+    control_plane_port: int,
+    node: str,
+    *,
+    delta: bool,
+    lds: bool,
+    metadata: Mapping[str, Any] | None = None,
+    context_params: Sequence[str] = (),
+) -> dict:
     ads = {"ads": {}, "resource_api_version": "V3"}
     dynamic = {
         "ads_config": {
@@ -98,7 +115,8 @@ def _bootstrap(control_plane_port: int, node: str, *, delta: bool, lds: bool) ->
     else:
         static["listeners"] = [_orders()]
     return {
-        "node": {"id": node, "cluster": "peers"},
+        "node": {"id": node, "cluster": "peers", "metadata": dict(metadata or {})},
+        "node_context_params": list(context_params),
         "admin": {"address": _socket(0)},
         "dynamic_resources": dynamic,
         "static_resources": static,

@@ -47,3 +47,13 @@ class Plane:
     def refusal(self, node: str) -> str:
         """Returns the texts of the NACKs in force of a node, as the server's client table has them; "" if none."""
         return "\n".join(subscription.nack for subscription in self._subscriptions(node) if subscription.rejected)
+
+    def refusal_of(self, agent: str) -> str:
+        """Returns the texts of the NACKs in force of all clients of a user agent."""
+        assert self._server is not None
+        clients = [client for client in self._server.clients() if client.node.user_agent == agent]
+        return "\n".join(each.nack for client in clients for each in client.subscriptions if each.rejected)
+
+    def remove(self, type_url: str, name: str) -> None:
+        """Takes a resource away."""
+        self._cache.delete(type_url, name)

@@ -1,4 +1,6 @@
-"""Steady load on a service by stock grpcio through `xds:///`: 8 threads. Argument: the target and the method.
+"""Steady load on a service through `xds:///`: 8 threads.
+
+Arguments: the target, the method, and `mesh` for our SDK in place of stock grpcio.
 
 Prints a line when every thread has had an answer, then one JSON line of counts for each line it is asked.
 """
@@ -11,14 +13,17 @@ import threading
 
 import grpc
 
+import meshsdk
+
 THREADS = 8
 
 
 class Load:
     """The callers and their counts, guarded by the lock."""
 
-    def __init__(self, target: str, method: str) -> None:
-        self._get = grpc.insecure_channel(target).unary_unary(method)
+    def __init__(self, target: str, method: str, *kind: str) -> None:
+        channel = meshsdk.channel(target) if kind else grpc.insecure_channel(target)
+        self._get = channel.unary_unary(method)
         self._lock = threading.Lock()
         self.made = 0
         self.failures: list[str] = []
@@ -42,7 +47,7 @@ class Load:
 
 def main() -> None:
     """Runs until standard input ends."""
-    load = Load(sys.argv[1], sys.argv[2])
+    load = Load(*sys.argv[1:])
     load.ready.wait()
     print("ready", flush=True)
     for _ in sys.stdin:

@@ -31,13 +31,16 @@ def refusals(text: str) -> list[str]:
         ("apiVersion: networking.istio.io/v1\n", "f.yaml:1: kind: required field is missing"),
         (
             "apiVersion: apps/v1\nkind: Deployment\n",
-            "f.yaml:1: apiVersion: unknown apiVersion 'apps/v1'; this version reads networking.istio.io/v1",
+            (
+                "f.yaml:1: apiVersion: unknown apiVersion 'apps/v1'; this version reads networking.istio.io/v1 and "
+                "meshsdk.io/v1alpha1"
+            ),
         ),
         (
             "\n\napiVersion: networking.istio.io/v1\nkind: Gateway\n",
             (
-                "f.yaml:4: kind: unknown kind 'Gateway'; known are ServiceEntry, WorkloadEntry, VirtualService, "
-                "DestinationRule"
+                "f.yaml:4: kind: unknown kind 'Gateway' of networking.istio.io/v1; known are ServiceEntry, "
+                "WorkloadEntry, VirtualService, DestinationRule"
             ),
         ),
         (

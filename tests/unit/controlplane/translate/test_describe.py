@@ -40,10 +40,12 @@ def test_routes_in_words() -> None:
         "match": "path = /a.B/C and header x-a prefix p and header x-b is not there and not header x-c exact c and "
         "field user.tier exact gold and caller has app=web",
         "to": "orders 25%, users 75%",
+        "units": "",
         "timeout": "2s",
         "retries": "2 on unavailable",
-        "from": "f.yaml:5",
+        "from": "f.yaml:9",
     }
+    assert [row["from"] for row in rows] == ["f.yaml:9", "f.yaml:15", "f.yaml:21"]
     assert rows[1]["match"] == "never (not a gRPC call)"
     assert (rows[2]["match"], rows[2]["to"]) == ("every call", "users")
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from controlplane.config.documents import parse
 from controlplane.config.merge import merge
 from controlplane.model.configuration import Configuration
-from controlplane.translate import endpoints
+from controlplane.translate import roster
 from controlplane.translate.describe import endpoint_rows
-from controlplane.translate.endpoints import EndpointEncoder
+from controlplane.translate.roster import load_assignment
 from controlplane.translate.targets import Target, targets
 from meshsdk.model.instance import Instance, InstanceState
 from meshsdk.model.resources import Locality
@@ -48,7 +48,7 @@ def addresses(target: Target, found: Configuration, *instances: Instance) -> lis
     groups: dict[str, dict[str, Instance]] = {}
     for instance in instances:
         groups.setdefault(instance.app, {})[instance.id] = instance
-    message = EndpointEncoder().assignment(target, [entry.workload for entry in found.workloads], groups)
+    message = load_assignment(target, [entry.workload for entry in found.workloads], groups)
     return [str(row["address"]) for row in endpoint_rows(message.SerializeToString())]
 
 
@@ -68,7 +68,7 @@ def test_only_online_and_draining_instances_are_shown() -> None:
     """STARTING and OFFLINE instances are in the registry and not among the endpoints."""
     (target,) = targets("orders", configuration())
     states = [instance(number, state=state) for number, state in enumerate(InstanceState, 1)]
-    message = EndpointEncoder().assignment(target, [], {"orders": {each.id: each for each in states}})
+    message = load_assignment(target, [], {"orders": {each.id: each for each in states}})
     rows = endpoint_rows(message.SerializeToString())
     assert [(row["address"], row["health"]) for row in rows] == [
         ("10.0.0.2:80", "HEALTHY"),
@@ -106,23 +106,9 @@ def test_younger_of_two_instances_on_one_address_is_shown() -> None:
     (target,) = targets("orders", configuration())
     old = Instance("orders", "old", "10.0.0.1:80", weight=1, started_at=100.0)
     new = Instance("orders", "new", "10.0.0.1:80", weight=2, started_at=200.0)
-    message = EndpointEncoder().assignment(target, [], {"orders": {"new": new, "old": old}})
+    message = load_assignment(target, [], {"orders": {"new": new, "old": old}})
     rows = list(endpoint_rows(message.SerializeToString()))
     assert [(row["address"], row["weight"]) for row in rows] == [("10.0.0.1:80", 2)]
-
-
-def test_encoder_forgets_and_notices_changes() -> None:
-    """A changed instance is encoded anew, an unchanged one is not, one that is forgotten is not kept."""
-    (target,) = targets("orders", configuration())
-    encoder = EndpointEncoder()
-
-    def weight(value: int) -> int:
-        message = unpacked(encoder.assignment(target, [], {"orders": {"1": instance(1, weight=value)}}))
-        return message.endpoints[0].lb_endpoints[0].load_balancing_weight.value
-
-    assert [weight(1), weight(5), weight(5)] == [1, 5, 5]
-    encoder.forget("orders", "1")
-    assert encoder._known == {}
 
 
 INSTANCES = st.builds(
@@ -142,7 +128,7 @@ INSTANCES = st.builds(
 def test_result_is_valid_for_grpc(instances: list[Instance]) -> None:
     """Whatever registers: no address twice, no locality twice, weights above 0 whose sum fits 32 bits, priority 0."""
     (target,) = targets("orders", configuration())
-    message = unpacked(EndpointEncoder().assignment(target, [], {"orders": {each.id: each for each in instances}}))
+    message = unpacked(load_assignment(target, [], {"orders": {each.id: each for each in instances}}))
     sockets = [
         endpoint.endpoint.address.socket_address.address
         for group in message.endpoints
@@ -159,8 +145,8 @@ def test_result_is_valid_for_grpc(instances: list[Instance]) -> None:
 
 def test_weights_beyond_the_limit_are_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Localities whose weights sum up to more than clients take keep their proportion."""
-    monkeypatch.setattr(endpoints, "_WEIGHTS", 1_000)
+    monkeypatch.setattr(roster, "_WEIGHTS", 1_000)
     (target,) = targets("orders", configuration())
     many = {"1": instance(1, zone="a", weight=900), "2": instance(2, zone="b", weight=300)}
-    message = unpacked(EndpointEncoder().assignment(target, [], {"orders": many}))
+    message = unpacked(load_assignment(target, [], {"orders": many}))
     assert [group.load_balancing_weight.value for group in message.endpoints] == [375, 125]

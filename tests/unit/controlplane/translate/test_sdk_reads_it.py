@@ -10,8 +10,8 @@ from controlplane.config.documents import parse
 from controlplane.config.merge import merge
 from controlplane.model.configuration import Configuration
 from controlplane.translate.clusters import clusters
-from controlplane.translate.endpoints import EndpointEncoder
 from controlplane.translate.listener import listener
+from controlplane.translate.roster import load_assignment
 from controlplane.translate.routes import route_configuration
 from controlplane.translate.targets import targets
 from controlplane.translate.view import view_of
@@ -76,7 +76,7 @@ def test_match_and_action() -> None:
 def cluster(policy: str) -> Cluster:
     """Returns the cluster of a traffic policy as the SDK reads it."""
     found = configuration("DestinationRule", f"  host: orders\n  trafficPolicy: {policy}\n")
-    return decode(Kind.CLUSTER, next(iter(clusters("orders", found))).SerializeToString())[1]
+    return decode(Kind.CLUSTER, next(iter(clusters("orders", found, SDK))).SerializeToString())[1]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_endpoints() -> None:
     one = Instance("orders", "1", "10.0.0.1:80", region="eu", zone="a", weight=3, started_at=7.5)
     two = replace(one, id="2", address="[::1]:81", state=InstanceState.DRAINING)
     (target,) = targets("orders", Configuration())
-    message = EndpointEncoder().assignment(target, [], {"orders": {"1": one, "2": two}})
+    message = load_assignment(target, [], {"orders": {"1": one, "2": two}})
     _, decoded = decode(Kind.ENDPOINTS, message.value)
     (group,) = decoded.localities
     assert (group.locality.region, group.locality.zone, group.priority, group.weight) == ("eu", "a", 0, 3)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.model.configuration import Configuration
 from controlplane.model.identity import ResourceId, ResourceKind
 from controlplane.model.traffic import CallMatch, Destination, HttpRoute, VirtualService
-from controlplane.translate.view import View, depends_on_view, source_pairs, view_of, visible
+from controlplane.translate.view import (
+    DEFAULT_VIEW,
+    View,
+    endpoint_view,
+    route_view,
+    source_pairs,
+    view_of,
+    visible,
+)
 from meshsdk.model.matching import FieldMatch, PathKind, PathMatch, PresentMatch
 
 EVERY = PathMatch(PathKind.PREFIX, "/")
@@ -63,12 +72,45 @@ def test_hostile_labels_are_bounded() -> None:
 
 def test_narrowing_keeps_what_makes_a_difference() -> None:
     """Views that differ in labels no rule names have equal routes."""
-    pairs = source_pairs(service(PLAIN, FOR_WEB))
-    assert pairs == {("app", "web"), ("tier", "1")}
-    assert view_of({"pod": "a", "tier": "2"}, "web", "").narrowed(pairs) == View((("app", "web"),))
+    routes = service(PLAIN, FOR_WEB)
+    assert source_pairs(routes) == {("app", "web"), ("tier", "1")}
+    view = view_of({"pod": "a", "tier": "2"}, "web", "meshsdk")
+    assert route_view("orders", Configuration.of([routes]), view) == View((("app", "web"),))
 
 
 @pytest.mark.parametrize(("match", "depends"), [(PLAIN, False), (FOR_WEB, True), (ON_FIELD, True)])
-def test_depends_on_view(match: CallMatch, depends: bool) -> None:
-    """Only rules with source labels or request fields make views differ."""
-    assert depends_on_view(service(match)) is depends
+def test_routes_that_differ(match: CallMatch, depends: bool) -> None:
+    """Only rules with source labels or request fields make the routes of views differ."""
+    view = view_of({"app": "web", "tier": "1"}, "", "meshsdk")
+    assert (route_view("orders", Configuration.of([service(match)]), view) != DEFAULT_VIEW) is depends
+
+
+@pytest.mark.parametrize(
+    ("metadata", "labels", "unit"),
+    [
+        ({"UNIT": "east"}, {"meshsdk.io/unit": "west"}, "east"),
+        ({}, {"meshsdk.io/unit": "west"}, "west"),
+        ({"UNIT": 7}, {}, ""),
+        ({"UNIT": "a|b"}, {}, ""),
+        ({"UNIT": "x" * 64}, {}, ""),
+    ],
+)
+def test_unit_of_a_node(metadata: dict[str, object], labels: dict[str, str], unit: str) -> None:
+    """A node says its unit in its metadata, else in a label; what is no name of a unit counts as none."""
+    assert view_of(labels, "", "", metadata=metadata).unit == unit
+
+
+@pytest.mark.parametrize("feature", ["leds", "registry_clusters"])
+def test_features(feature: str) -> None:
+    """A client announces what it can in its features, or in its metadata where it cannot set those."""
+    name = f"meshsdk.{feature}"
+    assert getattr(view_of({}, "", "", {name}), feature) is True
+    assert getattr(view_of({}, "", "", metadata={name: True}), feature) is True
+    assert getattr(view_of({}, "", "", metadata={name: "true"}), feature) is False
+    assert view_of({}, "", "", {name}).key != view_of({}, "", "").key
+
+
+def test_endpoints_differ_by_leds_only() -> None:
+    """Of a view only LEDS makes a difference to endpoints."""
+    view = view_of({"app": "web"}, "", "meshsdk", {"meshsdk.leds"}, {"UNIT": "east"})
+    assert endpoint_view(view) == View(leds=True)

@@ -19,8 +19,8 @@ from google.protobuf import json_format
 from controlplane.config.directory import load_file
 from controlplane.config.merge import merge
 from controlplane.translate.clusters import clusters
-from controlplane.translate.endpoints import EndpointEncoder
 from controlplane.translate.listener import listener
+from controlplane.translate.roster import load_assignment
 from controlplane.translate.routes import route_configuration
 from controlplane.translate.targets import Target, targets
 from controlplane.translate.view import DEFAULT_VIEW, view_of
@@ -44,7 +44,7 @@ VIEWS = {
 def assignment(target: Target) -> endpoint_pb2.ClusterLoadAssignment:
     """Returns the endpoints of a target as a message."""
     message = endpoint_pb2.ClusterLoadAssignment()
-    EndpointEncoder().assignment(target, [], INSTANCES).Unpack(message)
+    load_assignment(target, [], INSTANCES).Unpack(message)
     return message
 
 
@@ -56,7 +56,7 @@ def translated(example: Path) -> dict[str, object]:
         found[f"listener {host}"] = listener(host)
         for title, view in VIEWS.items():
             found[f"{title}: {host}"] = route_configuration(host, configuration, view)
-        for cluster in clusters(host, configuration):
+        for cluster in clusters(host, configuration, DEFAULT_VIEW):
             found[f"cluster {cluster.name}"] = cluster
         for target in targets(host, configuration):
             found[f"endpoints {target.name}"] = assignment(target)
