@@ -16,7 +16,8 @@ from meshsdk.errors import (
     MeshError,
     RegistryError,
 )
-from meshsdk.facade import Mesh, channel, client_interceptors, rpc, serve, server_interceptors
+from meshsdk.facade import Mesh, channel, client_interceptors, rpc, serve, server_interceptors, set_migration
+from meshsdk.model.migration import Migration
 
 __all__ = [
     "BootstrapError",
@@ -25,10 +26,12 @@ __all__ = [
     "LifecycleError",
     "Mesh",
     "MeshError",
+    "Migration",
     "RegistryError",
     "channel",
     "client_interceptors",
     "rpc",
     "serve",
     "server_interceptors",
+    "set_migration",
 ]

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from meshsdk.errors import BootstrapError
+from meshsdk.model.migration import Migration
 from meshsdk.model.resources import Locality
 
 _LARGEST_FILE = 4 * 1024 * 1024  # bytes; a bootstrap is a few kB, so anything near this is the wrong file
@@ -103,9 +104,22 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class RegistryConfig:
-    """A service registry that is asked directly: `etcd://host:port`, `zookeeper://...`."""
+    """A service registry that is asked directly: `etcd://host:port`, `zookeeper://...`.
+
+    `protection`: seconds for which instances stay in use that vanish in masses (docs/discovery.md), 0 for none; None:
+    the default.
+    """
 
     url: str
+    protection: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationSettings:
+    """Migration modes by gRPC service, and that of all others."""
+
+    default: Migration = Migration.APPLICATION_FIRST
+    services: Mapping[str, Migration] = field(default_factory=_no_values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +129,14 @@ class MeshSection:
     transport: Transport = Transport.AUTO
     registries: Mapping[str, RegistryConfig] = field(default_factory=_no_values)
     cache_dir: str | None = None
+    migration: MigrationSettings = field(default_factory=MigrationSettings)
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
     """The whole bootstrap. `node` has our `node_overrides` in it already.
 
+    `servers` is empty only with registries, which need no control plane.
     `listener_template`: `client_default_listener_resource_name_template`. `ignored`: dotted paths of what is in the
     file and has no effect here. `origin` names the file or variable, for error messages.
     """
@@ -247,16 +263,17 @@ def _bootstrap(top: _Section) -> Bootstrap:
     template = "client_default_listener_resource_name_template"
     top.uses("xds_servers", "node", "authorities", template, "meshsdk")
     servers = _servers(top)
-    if not servers:
-        raise top.error("xds_servers", 'is missing; write [{"server_uri": "host:port", "channel_creds": [...]}]')
     mesh = top.section("meshsdk")
+    section = _mesh(mesh)
+    if not servers and not section.registries:
+        raise top.error("xds_servers", 'is missing; write [{"server_uri": "host:port", "channel_creds": [...]}]')
     authorities = {name: _authority(name, section, servers) for name, section in top.sections("authorities").items()}
     return Bootstrap(
         servers=servers,
         node=_node(top.section("node"), mesh.section("node_overrides")),
         authorities=MappingProxyType(authorities),
         listener_template=top.text(template) or "%s",
-        mesh=_mesh(mesh),
+        mesh=section,
         ignored=tuple(top.ignored),
         origin=top.origin,
     )
@@ -335,7 +352,7 @@ def _locality(section: _Section) -> Locality:
 
 
 def _mesh(section: _Section) -> MeshSection:
-    section.allows("transport", "registries", "cache_dir", "node_overrides")
+    section.allows("transport", "registries", "cache_dir", "node_overrides", "migration")
     transport = section.text("transport") or "auto"
     if transport not in [member.value for member in Transport]:
         raise section.error("transport", f"is {transport!r}; write 'auto', 'delta' or 'sotw'")
@@ -343,12 +360,32 @@ def _mesh(section: _Section) -> MeshSection:
         transport=Transport(transport),
         registries=MappingProxyType({name: _registry(one) for name, one in section.sections("registries").items()}),
         cache_dir=section.text("cache_dir") or None,
+        migration=_migration(section.section("migration")),
     )
 
 
 def _registry(section: _Section) -> RegistryConfig:
-    section.allows("url")
+    section.allows("url", "protection_seconds")
     url = section.text("url")
     if not url or "://" not in url:
         raise section.error("url", "must be the registry's address, such as etcd://127.0.0.1:2379")
-    return RegistryConfig(url)
+    seconds = section.data.get("protection_seconds")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0):
+        raise section.error("protection_seconds", "must be a number of zero or more")
+    return RegistryConfig(url, None if seconds is None else float(seconds))
+
+
+def _migration(section: _Section) -> MigrationSettings:
+    section.allows("default", "services")
+    services = section.section("services")
+    modes = {name: _mode(services, name) for name in services.data}
+    default = _mode(section, "default") if "default" in section.data else MigrationSettings().default
+    return MigrationSettings(default, MappingProxyType(modes))
+
+
+def _mode(section: _Section, key: str) -> Migration:
+    text = section.text(key)
+    modes = {mode.value: mode for mode in Migration}
+    if text not in modes:
+        raise section.error(key, f"is {text!r}; write {', '.join(modes)}")
+    return modes[text]

@@ -14,7 +14,9 @@ from typing import Any, Protocol, cast
 import grpc
 import grpc.aio
 
-VERSION = 1
+from meshsdk.model.migration import Migration
+
+VERSION = 2
 _ENGINE = "meshsdk.channel.mesh"
 
 Bootstrap = Mapping[str, Any] | str | os.PathLike[str] | None
@@ -48,6 +50,9 @@ class Engine(Protocol):
 
     def aio_client_interceptors(self, target: str) -> Sequence[Any]:
         """Returns client interceptors for an asyncio channel."""
+
+    def set_migration(self, service: str, migration: Migration | None) -> None:
+        """Sets how consumers of a gRPC service find its instances."""
 
     def ledger(self) -> tuple[Any, ...]:
         """Returns one row per xDS resource."""

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 
 from meshsdk import engine
+from meshsdk.model.migration import Migration
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,8 +44,10 @@ class Mesh:
         credentials: grpc.ChannelCredentials | None = None,
         compression: grpc.Compression | None = None,
     ) -> grpc.Channel:
-        """Returns a `grpc.Channel` for `xds:///name` or `xds://authority/name`; any other target gets a plain channel.
+        """Returns a `grpc.Channel`.
 
+        `xds:///name`, `xds://authority/name`: through a control plane. `mesh:///name`, `mesh://registry/name` (an
+        application, or a gRPC service): straight from a service registry. Any other target gets a plain channel.
         `options` (channel arguments) and `credentials` (None: plaintext) are those of the connections to endpoints.
         Raises ConfigurationError for a target that cannot be meant.
         """
@@ -72,8 +75,16 @@ class Mesh:
         """Returns interceptors for a `grpc.aio` channel; see `client_interceptors`."""
         return self._engine.aio_client_interceptors(target)
 
+    def set_migration(self, service: str, migration: Migration | None) -> None:
+        """Sets how consumers of a gRPC service (`pkg.Service`) find its instances in registries; takes effect at once.
+
+        It is above what the control plane and the bootstrap say; None: as those say. No call finds an empty moment: the
+        instances in use stay until the others are listed and one of them can be called.
+        """
+        self._engine.set_migration(service, migration)
+
     def ledger(self) -> tuple[Any, ...]:
-        """Returns one row per xDS resource: status, version, problem, server, and fields with no effect here."""
+        """Returns one row per xDS resource or set of instances: status, version, problem, server, unused fields."""
         return self._engine.ledger()
 
     def close(self) -> None:
@@ -115,6 +126,11 @@ def channel(
 def client_interceptors(target: str) -> Sequence[Any]:
     """`Mesh.client_interceptors` of the process's mesh."""
     return default_mesh().client_interceptors(target)
+
+
+def set_migration(service: str, migration: Migration | None) -> None:
+    """`Mesh.set_migration` of the process's mesh."""
+    default_mesh().set_migration(service, migration)
 
 
 def server_interceptors() -> list[grpc.ServerInterceptor]:

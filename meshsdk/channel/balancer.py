@@ -58,7 +58,7 @@ class ClusterBalancer:
 
     def update(self, cluster: ResolvedCluster) -> None:
         """Takes a version of the cluster: connects to what came, lets go of what left, keeps the rest."""
-        if cluster == self._cluster:  # cheap: what did not change in it is the same object
+        if cluster is self._cluster or cluster == self._cluster:  # cheap: what did not change in it is the same object
             return
         if self._selection is None:
             self._cluster = cluster

@@ -1,4 +1,4 @@
-"""The engine: one mesh of a process, with its xDS client, its scopes and its channels.
+"""The engine: one mesh of a process, with its xDS client, its registries, its scopes and its channels.
 
 Made by the façade (`meshsdk`) on first use, or by an application that wants another node identity or control plane.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import os
 import threading
 import weakref
@@ -22,20 +23,23 @@ from meshsdk.channel.aio import MeshAioChannel
 from meshsdk.channel.loops import LoopScope
 from meshsdk.channel.sync import MeshChannel
 from meshsdk.channel.threads import Options, ThreadScope
-from meshsdk.errors import ConfigurationError, LifecycleError
+from meshsdk.errors import LifecycleError
 from meshsdk.interceptors.client_aio import aio_client_interceptors
 from meshsdk.interceptors.client_sync import sync_client_interceptors
+from meshsdk.model.migration import Migration
 from meshsdk.xds_client.client import XdsClient
-from meshsdk.xds_client.names import parse_target
+from meshsdk.xds_client.direct import is_mesh_target, read_target
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from meshsdk.discovery.feeds import RegistryFeeds
 
 _Flavour = tuple[grpc.ChannelCredentials | None, tuple[tuple[str, Any], ...]]  # channels that may share connections
 
 
 class Mesh:
-    """Channels over one bootstrap: one xDS stream per authority, one pool of connections per scope.
+    """Channels over one bootstrap: one xDS stream per authority, one connection per registry, a pool per scope.
 
     Thread rules: everything below is guarded by `_lock`; channels may be made and used from any thread.
     """
@@ -48,13 +52,17 @@ class Mesh:
         self.bootstrap = bootstrap if isinstance(bootstrap, Bootstrap) else load_bootstrap(bootstrap, os.environ)
         self._channels: weakref.WeakSet[MeshChannel | MeshAioChannel] = weakref.WeakSet()
         self._inherited: list[object] = []
+        self._modes: dict[str, Migration | None] = {}  # set by the application, by service
         self._closed = False
         self._start()
         _meshes.add(self)
 
     def _start(self) -> None:
         self._lock = threading.Lock()
-        self._client = XdsClient(self.bootstrap)
+        self._feeds = _registries(self.bootstrap)
+        for service, mode in self._modes.items():
+            self._migrate(service, mode)
+        self._client = XdsClient(self.bootstrap, feeds=self._feeds)
         self._threads: dict[_Flavour, ThreadScope] = {}
         self._loops: dict[tuple[asyncio.AbstractEventLoop, _Flavour], LoopScope] = {}
         # Workers forked from one parent share the node id and must not all choose the same subset.
@@ -69,12 +77,12 @@ class Mesh:
         credentials: grpc.ChannelCredentials | None = None,
         compression: grpc.Compression | None = None,
     ) -> grpc.Channel:
-        """Returns a `grpc.Channel` for `xds:///name`, or a plain one for any other gRPC target.
+        """Returns a `grpc.Channel` for `xds:///name` or `mesh:///name`, or a plain one for any other gRPC target.
 
         `options` (channel arguments) and `credentials` (None: plaintext) apply to the connections to endpoints. Raises
         ConfigurationError for a target that cannot be meant.
         """
-        if self._is_own(target):
+        if is_mesh_target(target):
             return self._mesh_channel(target, (credentials, tuple(options or ())), compression)
         if credentials is None:
             return grpc.insecure_channel(target, options, compression)
@@ -89,7 +97,7 @@ class Mesh:
         compression: grpc.Compression | None = None,
     ) -> grpc.aio.Channel:
         """Returns a `grpc.aio.Channel`; see `channel`. It belongs to the event loop that uses it first."""
-        if self._is_own(target):
+        if is_mesh_target(target):
             return self._mesh_aio_channel(target, (credentials, tuple(options or ())), compression)
         if credentials is None:
             return grpc.aio.insecure_channel(target, options, compression)
@@ -103,8 +111,18 @@ class Mesh:
         """Returns interceptors for a `grpc.aio` channel; see `client_interceptors`."""
         return aio_client_interceptors(self._mesh_aio_channel(target, (None, ()), None))
 
+    def set_migration(self, service: str, migration: Migration | None) -> None:
+        """Sets how consumers of a gRPC service (`pkg.Service`) find instances, at once and with no empty moment.
+
+        It is above what the control plane and the bootstrap say; None: as those say. Raises LifecycleError when closed.
+        """
+        with self._lock:
+            self._check_open()
+            self._modes[service] = migration
+            self._migrate(service, migration)
+
     def ledger(self) -> tuple[Any, ...]:
-        """Returns one row per xDS resource: status, version, problem, server, ignored fields (for doctor and CSDS)."""
+        """Returns one row per xDS resource and per set of instances, for doctor and CSDS (`LedgerRow`)."""
         return self._client.ledger()
 
     def close(self) -> None:
@@ -151,29 +169,32 @@ class Mesh:
 
         What was inherited is kept, never closed: closing it would act on the parent's connections.
         """
-        self._inherited.extend((self._client, *self._threads.values(), *self._loops.values()))
+        self._inherited.extend((self._client, self._feeds, *self._threads.values(), *self._loops.values()))
         for scope in (*self._threads.values(), *self._loops.values()):
             scope.pool.forget()
         self._start()
         for channel in list(self._channels):
             channel.after_fork_in_child()
 
-    def _is_own(self, target: str) -> bool:
-        if target.startswith("mesh:"):
-            raise ConfigurationError(
-                f"target {target!r}: mesh: targets (straight from a registry) are not available in this version; "
-                "use xds:///NAME with a control plane"
-            )
-        return target.startswith("xds:")
+    def _host(self, target: str) -> str:
+        """Returns the :authority of a target's calls. Raises ConfigurationError for one that cannot be used."""
+        read = read_target(target, self.bootstrap)
+        if read.source is not None and self._feeds is not None:
+            self._feeds.open(read.source.registry)
+        return read.host
+
+    def _migrate(self, service: str, mode: Migration | None) -> None:
+        if self._feeds is not None:
+            self._feeds.migrate(service, mode)
 
     def _mesh_channel(self, target: str, flavour: _Flavour, compression: grpc.Compression | None) -> MeshChannel:
-        host = parse_target(target, self.bootstrap).host
+        host = self._host(target)
         channel = MeshChannel(lambda: self._thread_scope(flavour), target, host, compression)
         self._channels.add(channel)
         return channel
 
     def _mesh_aio_channel(self, target: str, flavour: _Flavour, compression: grpc.Compression | None) -> MeshAioChannel:
-        host = parse_target(target, self.bootstrap).host
+        host = self._host(target)
         channel = MeshAioChannel(lambda: self._loop_scope(flavour), target, host, compression)
         self._channels.add(channel)
         return channel
@@ -202,6 +223,14 @@ class Mesh:
     def _check_open(self) -> None:
         if self._closed:
             raise LifecycleError("this Mesh is closed: make another one, or use channels before close()")
+
+
+def _registries(bootstrap: Bootstrap) -> RegistryFeeds | None:
+    """Returns the registries of a bootstrap that has some; discovery is not loaded for the others."""
+    if not bootstrap.mesh.registries:
+        return None
+    feeds: RegistryFeeds = importlib.import_module("meshsdk.discovery.feeds").RegistryFeeds(bootstrap)
+    return feeds
 
 
 _meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()

@@ -1,8 +1,8 @@
-"""Opens the registry that a process registers with, as its bootstrap says.
+"""Opens the registries that a bootstrap names: one of `meshsdk.registries`, or the one that a process registers with.
 
-`meshsdk.registries.default` where the bootstrap has one (`grpc://host:port`: a control plane's registration service),
-else the control plane itself: the first of `xds_servers`, with its credentials. Called by `serve`; dials nothing, the
-first call does.
+The latter is `meshsdk.registries.default` where the bootstrap has one, else the control plane itself: the first of
+`xds_servers`. A control plane's registration service (`grpc://`) gets the credentials that `xds_servers` has for it.
+Called by `serve` and by `feeds`; dials nothing, the first call does.
 """
 
 from __future__ import annotations
@@ -14,31 +14,38 @@ import grpc
 
 from meshsdk.bootstrap import Bootstrap, InsecureCredentials, ServerConfig, TlsCredentials
 from meshsdk.discovery.controlplane import CHANNEL_OPTIONS, ControlPlaneRegistry
+from meshsdk.discovery.opening import open_registry
 from meshsdk.discovery.registry import Registry
-from meshsdk.errors import BootstrapError
+from meshsdk.errors import BootstrapError, ConfigurationError
 
-_SCHEMES = ("grpc",)
+_DEFAULT = "default"
 
 
 def open_default_registry(bootstrap: Bootstrap) -> Registry:
-    """Returns the registry; BootstrapError names the entry that cannot be used."""
-    entry = bootstrap.mesh.registries.get("default")
-    if entry is None:
-        if not bootstrap.servers:
-            raise BootstrapError(
-                f'{bootstrap.origin}: neither "xds_servers" nor "meshsdk.registries.default" names a place to register'
-            )
-        return _connect(bootstrap.servers[0], bootstrap.origin)
-    parts = urlsplit(entry.url)
-    if parts.scheme not in _SCHEMES:
+    """Returns the registry to register with; BootstrapError names the entry that cannot be used."""
+    if _DEFAULT in bootstrap.mesh.registries:
+        return open_registry_of(bootstrap, _DEFAULT)
+    if not bootstrap.servers:
         raise BootstrapError(
-            f'{bootstrap.origin}: meshsdk.registries.default: "{parts.scheme}://" is not a registry this version can '
-            f"register with; write grpc://HOST:PORT of a control plane"
+            f'{bootstrap.origin}: neither "xds_servers" nor "meshsdk.registries.default" names a place to register'
         )
-    if not parts.netloc or parts.path.strip("/") or parts.query:
-        raise BootstrapError(f"{bootstrap.origin}: meshsdk.registries.default: {entry.url!r} is not grpc://HOST:PORT")
-    same = next((server for server in bootstrap.servers if server.uri == parts.netloc), None)
-    return _connect(same or ServerConfig(parts.netloc), bootstrap.origin)
+    return _connect(bootstrap.servers[0], bootstrap.origin)
+
+
+def open_registry_of(bootstrap: Bootstrap, name: str) -> Registry:
+    """Returns the registry called `name`, which the bootstrap has; BootstrapError names the entry if it is no good."""
+    url = bootstrap.mesh.registries[name].url
+    where = f"{bootstrap.origin}: meshsdk.registries.{name}"
+    if url.startswith("grpc:"):
+        parts = urlsplit(url)
+        if not parts.netloc or parts.path.strip("/") or parts.query:
+            raise BootstrapError(f"{where}: {url!r} is not grpc://HOST:PORT")
+        same = next((server for server in bootstrap.servers if server.uri == parts.netloc), None)
+        return _connect(same or ServerConfig(parts.netloc), bootstrap.origin)
+    try:
+        return open_registry(url, where)
+    except ConfigurationError as error:
+        raise BootstrapError(str(error)) from None
 
 
 def _connect(server: ServerConfig, origin: str) -> ControlPlaneRegistry:

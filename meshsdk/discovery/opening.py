@@ -21,7 +21,7 @@ _ADAPTERS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
         "etcd": ("meshsdk.discovery.etcd", "", "etcd://HOST:PORT[,HOST:PORT]"),
         "zookeeper": ("meshsdk.discovery.zookeeper", "zookeeper", "zookeeper://HOST:PORT[,HOST:PORT]"),
         "consul": ("meshsdk.discovery.consul", "consul", "consul://HOST:PORT"),
-        "nacos": ("meshsdk.discovery.nacos", "nacos", "nacos://HOST:PORT"),
+        "nacos": ("meshsdk.discovery.nacos", "", "nacos://HOST:PORT[,HOST:PORT]"),
         "kubernetes": ("meshsdk.discovery.kubernetes", "kubernetes", "kubernetes://"),
         "sqlite": ("meshsdk.discovery.sqlite", "", "sqlite:///PATH"),
         "memory": ("meshsdk.discovery.memory", "", "memory://NAME"),

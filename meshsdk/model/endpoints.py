@@ -1,16 +1,16 @@
 """Endpoints, and the persistent map that holds them.
 
-A set of 100,000 endpoints in which one changes must cost one change: `EndpointMap.updated` copies one bucket and the
-outer tuple, `changes` compares buckets by identity. Both values are frozen, so readers need no lock.
+A set of 100,000 endpoints in which one changes must cost one change: versions share their buckets (`buckets`), and
+`changes` compares those by identity. All values are frozen, so readers need no lock.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-_BUCKET = 32  # aimed-at endpoints per bucket; the outer tuple of 100k endpoints then holds 4,096 buckets
+from meshsdk.model.buckets import Buckets, spread, updated
 
 
 class Health(enum.Enum):
@@ -37,28 +37,34 @@ class Endpoint:
     hash_key: str = ""
 
 
+class _Form:
+    """An `EndpointMap` keeps the endpoints themselves, keyed by address."""
+
+    @staticmethod
+    def key(entry: Endpoint) -> str:
+        return entry.address
+
+    @staticmethod
+    def packed(entries: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+        return tuple(entries)
+
+    @staticmethod
+    def unpacked(bucket: tuple[Endpoint, ...]) -> dict[str, Endpoint]:
+        return {endpoint.address: endpoint for endpoint in bucket}
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointMap:
     """Endpoints keyed by address. Iteration order is unspecified but the same for the same value."""
 
-    _buckets: tuple[tuple[Endpoint, ...], ...] = ((),)
+    _buckets: Buckets[Endpoint] = field(default_factory=Buckets)
     _size: int = 0
 
     @classmethod
     def of(cls, endpoints: Iterable[Endpoint]) -> EndpointMap:
         """Builds a map; of endpoints with one address the last wins."""
         unique = {endpoint.address: endpoint for endpoint in endpoints}
-        return cls._spread(unique.values(), len(unique))
-
-    @classmethod
-    def _spread(cls, endpoints: Iterable[Endpoint], size: int) -> EndpointMap:
-        count = 1
-        while count * _BUCKET < size:
-            count *= 2
-        buckets: list[list[Endpoint]] = [[] for _ in range(count)]
-        for endpoint in endpoints:
-            buckets[hash(endpoint.address) & (count - 1)].append(endpoint)
-        return cls(tuple(map(tuple, buckets)), size)
+        return cls(*spread(unique.values(), len(unique), _Form))
 
     def __len__(self) -> int:
         return self._size
@@ -69,7 +75,7 @@ class EndpointMap:
 
     def get(self, address: str) -> Endpoint | None:
         """Returns the endpoint with this address, or None."""
-        for endpoint in self._buckets[hash(address) & (len(self._buckets) - 1)]:
+        for endpoint in self._buckets.of(address):
             if endpoint.address == address:
                 return endpoint
         return None
@@ -77,43 +83,21 @@ class EndpointMap:
     def updated(self, put: Iterable[Endpoint] = (), removed: Iterable[str] = ()) -> EndpointMap:
         """Returns a map with `put` added or replaced and the addresses `removed` gone; unknown ones are no error.
 
-        Costs a bucket copy per touched endpoint and one copy of the outer tuple; a map that doubled is spread anew.
+        Costs what is put and removed, whatever the size; a map that doubled is spread anew.
         """
-        mask = len(self._buckets) - 1
-        touched: dict[int, dict[str, Endpoint]] = {}
-
-        def bucket(address: str) -> dict[str, Endpoint]:
-            index = hash(address) & mask
-            if index not in touched:
-                touched[index] = {endpoint.address: endpoint for endpoint in self._buckets[index]}
-            return touched[index]
-
-        size = self._size
-        for address in removed:
-            size -= bucket(address).pop(address, None) is not None
-        for endpoint in put:
-            entries = bucket(endpoint.address)
-            size += endpoint.address not in entries
-            entries[endpoint.address] = endpoint
-        if not touched:
-            return self
-        buckets = list(self._buckets)
-        for index, entries in touched.items():
-            buckets[index] = tuple(entries.values())
-        if size > 2 * _BUCKET * len(buckets) or size * 4 < _BUCKET * len(buckets) > _BUCKET:
-            return self._spread((endpoint for entries in buckets for endpoint in entries), size)
-        return EndpointMap(tuple(buckets), size)
+        buckets, size = updated(self._buckets, self._size, _Form, put, removed)
+        return self if buckets is self._buckets else EndpointMap(buckets, size)
 
 
 def changes(old: EndpointMap, new: EndpointMap) -> tuple[tuple[Endpoint, ...], tuple[str, ...]]:
     """Returns (endpoints added or replaced, addresses removed) that lead from `old` to `new`.
 
-    Costs the number of buckets plus the changed buckets when `new` came from `old.updated`; else both sizes.
+    Costs what changed when `new` came from `old.updated`; else both sizes.
     """
     if old is new:
         return (), ()
     if len(old._buckets) == len(new._buckets):
-        pairs = [(a, b) for a, b in zip(old._buckets, new._buckets, strict=True) if a is not b]
+        pairs = old._buckets.differing(new._buckets)
     else:
         pairs = [(tuple(old), tuple(new))]
     put: list[Endpoint] = []

@@ -9,8 +9,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from meshsdk.model.collection import EndpointCollection, LbEndpoint
 from meshsdk.model.endpoints import EndpointMap
 from meshsdk.model.matching import RouteMatch
+from meshsdk.model.migration import Migration
 from meshsdk.model.policy import CircuitBreakers, HashPolicy, LbConfig, OutlierDetection, RetryPolicy
 
 
@@ -21,6 +23,8 @@ class Kind(enum.Enum):
     ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
     CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
     ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+    LB_ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.LbEndpoint"  # LEDS; keys name whole collections
+    INSTANCES = "meshsdk.instances"  # no type of xDS: what service registries tell, by the name of the cluster
 
     __hash__ = object.__hash__  # members are singletons, and Enum's own is a Python function
 
@@ -125,11 +129,29 @@ class StaticSource:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistrySource:
+    """Endpoints come straight from the service registry that the bootstrap calls `registry`.
+
+    `app`: the application whose instances they are. `interface`: a gRPC service; without `app`, the applications are
+    those that serve it, and where there are none it is itself the name of an application. `migration` (None: as the
+    client's own settings say) counts with an `interface` only. `unit`: instances of that unit, "" of every unit.
+    `labels`: only instances that have all of these.
+    """
+
+    registry: str
+    app: str = ""
+    unit: str = ""
+    interface: str = ""
+    migration: Migration | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """CDS resource. `telemetry_labels` and other filter metadata are not kept."""
 
     name: str
-    source: EdsSource | DnsSource | AggregateSource | StaticSource
+    source: EdsSource | DnsSource | AggregateSource | StaticSource | RegistrySource
     lb: LbConfig = field(default_factory=LbConfig)
     outlier: OutlierDetection | None = None
     breakers: CircuitBreakers | None = None
@@ -147,12 +169,17 @@ class Locality:
 
 @dataclass(frozen=True, slots=True)
 class LocalityEndpoints:
-    """The endpoints of one locality in one priority (0 is tried first). `weight` >= 1; without one it is not kept."""
+    """The endpoints of one locality in one priority (0 is tried first). `weight` >= 1; without one it is not kept.
+
+    `collection`: the LEDS collection that holds them, "" if the EDS resource itself does. `resolve` puts the
+    collection's endpoints in; as decoded there are none.
+    """
 
     locality: Locality
     priority: int
     weight: int
     endpoints: EndpointMap
+    collection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,4 +206,4 @@ class ClusterEndpoints:
     layout: object | None = field(default=None, compare=False, repr=False)
 
 
-Resource = Listener | RouteConfiguration | Cluster | ClusterEndpoints
+Resource = Listener | RouteConfiguration | Cluster | ClusterEndpoints | EndpointCollection | LbEndpoint

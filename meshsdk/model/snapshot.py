@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from meshsdk.model.resources import Cluster, ClusterEndpoints, Kind, Listener, VirtualHost
@@ -71,9 +71,10 @@ class Resolution:
     """Outcome of one `resolve`: what can be published, and every key that the target needs (subscriptions follow it).
 
     `snapshot` is None while something in `missing` has neither arrived nor been declared missing: keep what is in
-    force.
+    force. `walked`: the walk's own notes, so that the next one costs what changed; nobody else reads it.
     """
 
     snapshot: Snapshot | Unresolvable | None
     wanted: frozenset[Key]
     missing: frozenset[Key]
+    walked: object | None = field(default=None, compare=False, repr=False)

@@ -18,17 +18,20 @@ from meshsdk.model.resources import Kind
 from meshsdk.model.snapshot import Snapshot, Unresolvable
 from meshsdk.version import VERSION
 from meshsdk.xds_client.codec import decode
+from meshsdk.xds_client.direct import read_target
 from meshsdk.xds_client.driver import Driver, Stream, Subscriber
+from meshsdk.xds_client.feeds import Feeds, NoFeeds
 from meshsdk.xds_client.intake import Decode
 from meshsdk.xds_client.last_good import LastGoodFiles
 from meshsdk.xds_client.machine import nothing_saved
-from meshsdk.xds_client.names import Target, parse_target
+from meshsdk.xds_client.names import Target
+from meshsdk.xds_client.registry_names import checking
 from meshsdk.xds_client.resolve import resolve
 from meshsdk.xds_client.session import Resolve, Session
 from meshsdk.xds_client.store import Entry, EntryStatus
 from meshsdk.xds_client.stream import AdsStream, StreamEvent
 from meshsdk.xds_client.timing import Timing
-from meshsdk.xds_client.wire import node_message
+from meshsdk.xds_client.wire import REGISTRY_CLUSTERS_FEATURE, node_message
 
 OnResolution = Callable[[Snapshot | Unresolvable], None]
 
@@ -67,42 +70,46 @@ class Watch:
 
 
 class XdsClient:
-    """Watches targets through the control plane that `bootstrap` names.
+    """Watches targets through the control plane, and the service registries (`feeds`), that `bootstrap` names.
 
-    `timing`, `decode` and `resolve` are for tests. `_lock` guards `_driver`, `_watches` and `_closed`.
+    `timing`, `decode` and `resolve` are for tests. `_lock` guards `_running`, `_watches`, `_forking` and `_closed`.
     """
 
     def __init__(
         self,
         bootstrap: Bootstrap,
         *,
+        feeds: Feeds | None = None,
         timing: Timing | None = None,
         decode: Decode = decode,
         resolve: Resolve = resolve,
     ) -> None:
         self._bootstrap = bootstrap
+        self._feeds = feeds or NoFeeds()
         self._timing = timing or Timing()
-        self._decode = decode
+        self._decode = checking(decode, bootstrap.mesh.registries)
         self._resolve = resolve
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._watches: dict[int, Watch] = {}
         self._running: _Running | None = None
+        self._forking = False
         self._closed = False
 
     def watch(self, target: str, on_resolution: OnResolution) -> Watch:
-        """Watches `xds:///name` or `xds://authority/name`.
+        """Watches `xds:///name`, `xds://authority/name`, `mesh:///name` or `mesh://registry/name`.
 
         `on_resolution` is called on the driver thread: first when the configuration is complete, or known to be out of
         reach, then on each change. It must not block. Raises ConfigurationError for a target that cannot be, and
         LifecycleError after `close`.
         """
-        watch = Watch(self, next(self._numbers), parse_target(target, self._bootstrap), on_resolution)
+        watch = Watch(self, next(self._numbers), read_target(target, self._bootstrap), on_resolution)
         with self._lock:
             if self._closed:
                 raise LifecycleError(f"cannot watch {target}: this mesh is closed")
             self._watches[watch._number] = watch  # noqa: SLF001 - two halves of one thing
-            self._start().driver.subscribe(watch._subscriber())  # noqa: SLF001
+            if not self._forking:
+                self._start().driver.subscribe(watch._subscriber())  # noqa: SLF001
         return watch
 
     def progress(self, target: str) -> str:
@@ -128,6 +135,7 @@ class XdsClient:
             self._watches.clear()
         if running is not None:
             running.driver.stop()
+        self._feeds.stop()
 
     def before_fork(self) -> None:
         """Ends streams and threads for the moment of a fork: a child of a process with threads inside gRPC may abort.
@@ -135,13 +143,16 @@ class XdsClient:
         Watches stay; what they were told stays in force. `after_fork` goes on.
         """
         with self._lock:
+            self._forking = True
             running, self._running = self._running, None
         if running is not None:
             running.driver.stop()
+        self._feeds.stop()
 
     def after_fork(self) -> None:
         """Goes on in the parent after `before_fork`, with the same watches."""
         with self._lock:
+            self._forking = False
             if not self._closed:
                 for watch in list(self._watches.values()):
                     self._start().driver.subscribe(watch._subscriber())  # noqa: SLF001 - two halves of one thing
@@ -155,6 +166,7 @@ class XdsClient:
         """Starts the driver if it is not running. Called with the lock held."""
         if self._running is None:
             self._running = self._assemble()
+            self._feeds.start(self._running.driver.tell)
             self._running.driver.start()
         return self._running
 
@@ -168,8 +180,12 @@ class XdsClient:
             random.random,
             timing=self._timing,
             last_good=files.load if files is not None else nothing_saved,
+            registry_words=self._feeds.words,
         )
-        return _Running(session, Driver(session, self._open_stream, node_message(bootstrap.node, VERSION), files))
+        node = node_message(bootstrap.node, VERSION)
+        if bootstrap.mesh.registries:
+            node.client_features.append(REGISTRY_CLUSTERS_FEATURE)
+        return _Running(session, Driver(session, self._open_stream, node, files, self._feeds))
 
     def _open_stream(self, server: ServerConfig, transport: Transport, post: Callable[[StreamEvent], None]) -> Stream:
         return AdsStream(server, transport, post, self._timing.connect_timeout)

@@ -1,7 +1,8 @@
 """The driver: the one background thread of an XdsClient. It carries, the session decides.
 
-A loop over a queue of events: watches and cancellations from `XdsClient`, and what streams report. After each batch it
-does what the session says: opens, feeds and closes streams, calls watchers, saves resources.
+A loop over a queue of events: watches and cancellations from `XdsClient`, what streams report and what registries tell.
+After each batch it does what the session says: opens, feeds and closes streams, follows sources in registries, calls
+watchers, saves resources.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from google.protobuf.message import DecodeError
 
 from meshsdk.bootstrap import ServerConfig, Transport
 from meshsdk.model.snapshot import Key
+from meshsdk.model.told import Told
+from meshsdk.xds_client.feeds import Feeds, NoFeeds
+from meshsdk.xds_client.instances import Follow
 from meshsdk.xds_client.last_good import LastGoodFiles
 from meshsdk.xds_client.messages import Effect, Open, Send
 from meshsdk.xds_client.names import Target
@@ -76,11 +80,11 @@ class _Stop:
 
 
 _P = ParamSpec("_P")
-_Event = StreamEvent | Subscriber | _Unsubscribe | _Stop
+_Event = StreamEvent | Subscriber | Told | _Unsubscribe | _Stop
 
 
 class Driver:
-    """Runs a session. `subscribe`, `unsubscribe` and `stop` are for any thread; all other fields are the driver's."""
+    """Runs a session. `subscribe`, `unsubscribe`, `tell` and `stop` are for any thread; all fields are the driver's."""
 
     def __init__(
         self,
@@ -88,12 +92,14 @@ class Driver:
         open_stream: OpenStream,
         node: base_pb2.Node,
         files: LastGoodFiles | None = None,
+        feeds: Feeds | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
         self._open_stream = open_stream
         self._node = node
         self._files = files
+        self._feeds = feeds or NoFeeds()
         self._clock = clock
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self._subscribers: dict[int, Subscriber] = {}
@@ -117,6 +123,10 @@ class Driver:
     def unsubscribe(self, watch: int) -> None:
         """Ends a watch."""
         self._events.put(_Unsubscribe(watch))
+
+    def tell(self, told: Told) -> None:
+        """A service registry has told something."""
+        self._events.put(told)
 
     def stop(self) -> None:
         """Ends streams and thread, and waits for it unless called from a watcher's callback."""
@@ -160,6 +170,8 @@ class Driver:
     def _handle(self, event: _Event, now: float) -> None:
         if isinstance(event, Message):
             self._receive(event, now)
+        elif isinstance(event, Told):
+            self._session.told(event)
         elif isinstance(event, Connected):
             link = self._links.get(event.stream)
             if link is not None:
@@ -212,6 +224,11 @@ class Driver:
         todo = self._session.take(now)
         for machine, effect in todo.effects:
             self._perform(Link(machine, effect.server), effect)
+        for order in todo.orders:
+            if isinstance(order, Follow):
+                self._feeds.follow(order.key, order.source)
+            else:
+                self._feeds.unfollow(order.key)
         for publication in todo.publications:
             self._protected(self._deliver, publication)
         if self._files is not None and todo.touched:
@@ -240,7 +257,8 @@ class Driver:
         self._save_at = None
         entries = [self._session.store.get(key) for key in self._unsaved]
         self._unsaved.clear()
-        self._files.save(entry for entry in entries if entry is not None)
+        store = self._session.store
+        self._files.save((entry for entry in entries if entry is not None), lambda key: store.get(key) is not None)
 
     def _finish(self) -> None:
         for link in list(self._streams):

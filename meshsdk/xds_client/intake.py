@@ -1,7 +1,7 @@
 """What a response does to the store: compare, decode, accept or refuse, remove (gRFC A88). Pure.
 
-One `Intake` is made by `AdsMachine` for each response. Bytes that are the same as the ones in force are not decoded
-again, and resources that nothing wants are not looked at.
+One `Intake` is made by `AdsMachine` for each response, save those of LEDS (`collection_intake`). Bytes that are the
+same as the ones in force are not decoded again, and resources that nothing wants are not looked at.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from meshsdk.errors import InvalidResource
-from meshsdk.model.resources import Kind, Resource
+from meshsdk.model.resources import ClusterEndpoints, Kind, Resource
 from meshsdk.model.snapshot import Key
 from meshsdk.xds_client.messages import Received, Response, ServerProblem
 from meshsdk.xds_client.names import canonical
@@ -21,6 +21,11 @@ _MOST_RESOURCES = 100_000  # in one response; more is refused before any of it i
 _MOST_REASONS = 20  # in one NACK: servers put it into logs and metadata
 _LONGEST_REASON = 1_000  # characters
 _DATA_ERRORS = frozenset({5, 7})  # A88: NOT_FOUND and PERMISSION_DENIED; every other code is transient
+
+_NEEDS_DELTA = (
+    "names LEDS collections, which state-of-the-world xDS cannot carry; list the endpoints in lb_endpoints, or serve "
+    "DeltaAggregatedResources"
+)
 
 # Types of which a state-of-the-world response holds all there are, so that absence means deletion (xDS protocol,
 # "Deleting Resources").
@@ -54,13 +59,17 @@ class Source:
 class Outcome:
     """`changed`: keys whose entry readers should look at again. `heard`: wanted keys the response spoke about.
 
-    `nameless`: something was refused of which even the name could not be told.
+    `nameless`: something was refused of which even the name could not be told. `estranged`: the stream's idea of what
+    we have is out of date, so that nothing was taken and it must be opened anew; `unheeded`: that is so once the server
+    is in charge, because what it said does not count yet (both for LEDS only).
     """
 
     changed: set[Key] = field(default_factory=set)
     heard: set[Key] = field(default_factory=set)
     accepted: int = 0
     nameless: bool = False
+    estranged: bool = False
+    unheeded: bool = False
     reasons: list[str] = field(default_factory=list)
 
     @property
@@ -119,7 +128,7 @@ class Intake:
         elif received.raw is None:  # a heartbeat (xDS protocol, "TTL"): the resource is there and did not change
             self.outcome.heard.add(key)
         elif entry is not None and entry.resource is not None and entry.raw == received.raw:
-            self._accept(entry, entry.resource, entry.raw, received.version or version)
+            self._accept(index, entry, entry.resource, entry.raw, received.version or version)
         else:
             self._decode(key, index, received, received.version or version)
 
@@ -141,10 +150,13 @@ class Intake:
         if actual in self.outcome.heard:
             self.outcome.reasons.append(f"{actual.name!r}: more than once in one response")
             return
-        self._accept(self.store.get(actual) or Entry(actual), resource, raw, version)
+        self._accept(index, self.store.get(actual) or Entry(actual), resource, raw, version)
 
-    def _accept(self, entry: Entry, resource: Resource, raw: bytes, version: str) -> None:
+    def _accept(self, index: int, entry: Entry, resource: Resource, raw: bytes, version: str) -> None:
         key, server = entry.key, self.source.server
+        if not self.source.delta and _has_collections(resource):
+            self._refuse(key, index, _NEEDS_DELTA)
+            return
         self.outcome.heard.add(key)
         self.outcome.accepted += 1
         news = entry.resource is not resource or entry.status is not EntryStatus.PRESENT or entry.problem != ""
@@ -162,13 +174,14 @@ class Intake:
         self.outcome.reasons.append(reason if repr(key.name) in reason else f"{key.name!r}: {reason}")
         entry = self.store.get(key) or Entry(key)
         if self.source.in_charge or not entry.settled:
-            self._fail(entry, EntryStatus.INVALID, f"{key.name!r} from {self.source.server} is not valid: {reason}")
+            words = f"{key.name!r} from {self.source.server} is not valid: {reason}"
+            self._put(failed(entry, EntryStatus.INVALID, words, self.source))
 
     def _remove(self, key: Key) -> None:
         if key.name in self.wanted and key not in self.outcome.heard:
             self.outcome.heard.add(key)
             entry = self.store.get(key) or Entry(key)
-            self._fail(entry, EntryStatus.ABSENT, self._absence(key))
+            self._put(failed(entry, EntryStatus.ABSENT, self._absence(key), self.source))
 
     def _sweep(self, key: Key) -> None:
         """Absence of a resource that was here before means deletion.
@@ -179,35 +192,41 @@ class Intake:
         if entry is None or key in self.outcome.heard:
             return
         if entry.resource is not None or entry.status is EntryStatus.INVALID:
-            self._fail(entry, EntryStatus.ABSENT, self._absence(key))
+            self._put(failed(entry, EntryStatus.ABSENT, self._absence(key), self.source))
 
     def _absence(self, key: Key) -> str:
         return f"xDS server {self.source.server} has no {self.kind.name.lower()} {key.name!r}"
 
     def _report(self, key: Key, problem: ServerProblem) -> None:
-        """XRFC TP3: the server says itself what is wrong with a resource."""
         if key.name not in self.wanted or key in self.outcome.heard:
             return
         self.outcome.heard.add(key)
-        entry = self.store.get(key) or Entry(key)
-        words = f"xDS server {self.source.server} reports for {key.name!r}: {problem.message[:_LONGEST_REASON]}"
-        if problem.code in _DATA_ERRORS:
-            self._fail(entry, EntryStatus.ABSENT, words)
-        else:
-            status = EntryStatus.UNREACHABLE if entry.resource is None else entry.status
-            self._put(replace(entry, status=status, problem=words))
-
-    def _fail(self, entry: Entry, status: EntryStatus, problem: str) -> None:
-        """Records a data error (A88): ambient if the last good resource is kept, else the resource goes."""
-        if self.source.keep:
-            self._put(replace(entry, status=status, problem=problem))
-        else:
-            self._put(Entry(entry.key, status, problem=problem, server=self.source.server))
+        self._put(reported(self.store.get(key) or Entry(key), problem, self.source))
 
     def _put(self, entry: Entry) -> None:
         if entry != self.store.get(entry.key):
             self.store.put(entry)
             self.outcome.changed.add(entry.key)
+
+
+def failed(entry: Entry, status: EntryStatus, problem: str, source: Source) -> Entry:
+    """Returns the entry after a data error (A88): ambient if the last good resource is kept, else the resource goes."""
+    if source.keep:
+        return replace(entry, status=status, problem=problem)
+    return Entry(entry.key, status, problem=problem, server=source.server)
+
+
+def reported(entry: Entry, problem: ServerProblem, source: Source) -> Entry:
+    """Returns the entry after the server itself said what is wrong with the resource (xRFC TP3)."""
+    words = f"xDS server {source.server} reports for {entry.key.name!r}: {problem.message[:_LONGEST_REASON]}"
+    if problem.code in _DATA_ERRORS:
+        return failed(entry, EntryStatus.ABSENT, words, source)
+    status = EntryStatus.UNREACHABLE if entry.resource is None else entry.status
+    return replace(entry, status=status, problem=words)
+
+
+def _has_collections(resource: Resource) -> bool:
+    return isinstance(resource, ClusterEndpoints) and any(one.collection for one in resource.localities)
 
 
 def checked_decode(decode: Decode, kind: Kind, raw: bytes, entry: Entry | None) -> tuple[str, Resource]:

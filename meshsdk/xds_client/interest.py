@@ -23,7 +23,7 @@ class Interest:
     def set(self, target: str, wanted: frozenset[Key]) -> None:
         """Replaces what a target wants; nothing at all forgets the target."""
         old = self._by_target.get(target, frozenset())
-        if wanted == old:
+        if wanted is old or wanted == old:  # the usual case, at no cost
             return
         for key in wanted - old:
             targets = self._by_key.setdefault(key, set())

@@ -1,8 +1,9 @@
 """The last good resources on disk, for a start while no control plane can be reached (bootstrap `meshsdk.cache_dir`).
 
 Written and read by the driver thread. One file for each resource, a serialised `envoy.service.discovery.v3.Resource`,
-replaced atomically, so that processes of one application may share a directory. Nothing read here is trusted more than
-what comes from a server: it goes through the same codec.
+replaced atomically, so that processes of one application may share a directory; collections of endpoints have a form of
+their own (`saved_collections`). Nothing read here is trusted more than what comes from a server: it goes through the
+same codec.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from meshsdk.bootstrap import Bootstrap
+from meshsdk.model.collection import EndpointCollection
+from meshsdk.model.resources import Kind
 from meshsdk.model.snapshot import Key
 from meshsdk.xds_client.machine import Saved
+from meshsdk.xds_client.saved_collections import SavedCollections, load
 from meshsdk.xds_client.store import Entry, EntryStatus
 
 _LOGGER = logging.getLogger(__name__)
@@ -31,16 +35,19 @@ _MOST_FILES = 10_000
 class LastGoodFiles:
     """One directory below `cache_dir` for each (servers, application): another control plane's resources never mix in.
 
-    `_failed` belongs to the driver thread.
+    `_failed` and `_collections` belong to the driver thread.
     """
 
     def __init__(self, cache_dir: str, bootstrap: Bootstrap) -> None:
         self._directory = Path(cache_dir) / _identity(bootstrap)
         self._failed = False
+        self._collections = SavedCollections()
 
-    def load(self, key: Key) -> Saved | None:
+    def load(self, key: Key) -> Saved | EndpointCollection | None:
         """Returns what was saved for a key; None if nothing was, or nothing usable."""
         try:
+            if key.kind is Kind.LB_ENDPOINTS:
+                return load(self._path(key), key.name)
             with self._path(key).open("rb") as file:
                 data = file.read(_LARGEST_FILE + 1)
         except FileNotFoundError:
@@ -59,8 +66,13 @@ class LastGoodFiles:
             return None
         return Saved(message.resource.value, message.version)
 
-    def save(self, entries: Iterable[Entry]) -> None:
-        """Writes what is in force, removes what its server has taken back; a full disk costs a warning, no call."""
+    def save(self, entries: Iterable[Entry], wanted: Callable[[Key], bool] = lambda _: True) -> None:
+        """Writes what is in force, removes what its server has taken back; a full disk costs a warning, no call.
+
+        `wanted`: whether a key is still in the store; of collections that are not, nothing is kept in memory.
+        """
+        names = self._collections.names()
+        self._collections.keep(name for name in names if wanted(Key(Kind.LB_ENDPOINTS, name)))
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             for entry in entries:
@@ -83,6 +95,10 @@ class LastGoodFiles:
         if entry.resource is None:
             if entry.status is EntryStatus.ABSENT:
                 path.unlink(missing_ok=True)
+            return
+        if isinstance(entry.resource, EndpointCollection):
+            if entry.server != "cache":  # what members were refused for does not matter: their last good ones are in it
+                self._collections.save(path, entry.resource)
             return
         if entry.status is not EntryStatus.PRESENT:
             return

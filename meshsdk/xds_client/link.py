@@ -25,6 +25,8 @@ from meshsdk.model.snapshot import Key
 from meshsdk.xds_client.subscription import DeltaSubscription, SotwSubscription, Subscription
 from meshsdk.xds_client.timing import Timing
 
+_TOO_MUCH = frozenset({"RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"})  # how servers refuse a request beyond their limits
+
 
 class Phase(enum.Enum):
     """See the table above."""
@@ -47,13 +49,16 @@ class ServerLink:
         "_timing",
         "_versions",
         "config",
+        "listed",
         "phase",
         "problem",
         "retry_at",
         "said",
         "subscription",
+        "terse",
         "timers",
         "transport",
+        "unheeded",
         "unreachable",
     )
 
@@ -66,6 +71,11 @@ class ServerLink:
         self.problem = ""  # why the last stream ended without an answer; "" once the server answers
         self.retry_at = 0.0  # meaningful in WAITING
         self.said = -1  # the revision of the wanted keys that this stream has been told
+        # LEDS collections whose members the server knows us to have, from what this stream was told or brought.
+        self.listed: set[str] = set()
+        self.unheeded = False  # this stream said things about collections that did not count (A71)
+        # The server could not take as much as the versions of all members of collections are; it never gets them again.
+        self.terse = False
         # Deadlines by key. All waits are equally long, so the dict's order of insertion is the order of deadlines.
         self.timers: dict[Key, float] = {}
         self._auto = transport is Transport.AUTO
@@ -80,9 +90,14 @@ class ServerLink:
         """Says whether the present transport is the incremental one."""
         return self.transport is Transport.DELTA
 
-    def start(self, held: Mapping[Kind, Mapping[str, str]], now: float) -> None:
-        """A stream is being opened; `held` has the versions of what this server gave us before, by type and name."""
+    def start(self, held: Mapping[Kind, Mapping[str, str]], listed: Iterable[str], now: float) -> None:
+        """A stream is being opened; `held` has the versions of what this server gave us before, by type and name.
+
+        `listed`: the collections whose members are in `held`.
+        """
         self.phase = Phase.OPENING
+        self.listed = set(listed)
+        self.unheeded = False
         self._opened_at = now
         self.said = -1
         if self.delta:
@@ -118,6 +133,7 @@ class ServerLink:
             self.transport = Transport.SOTW if self.delta else Transport.DELTA
             return
         self._swapped = False
+        self.terse |= code in _TOO_MUCH
         self.unreachable = True
         self.problem = f"xDS server {self.config.uri}: {code}: {details}"
         self._wait(now, self._timing.backoff(self._attempt, draw))
@@ -146,8 +162,14 @@ class ServerLink:
         for key in keys:
             self.timers.setdefault(key, now + wait)
 
+    def forget(self, keys: AbstractSet[Key]) -> None:
+        """The keys are no longer wanted."""
+        self.disarm(keys)
+        if self.listed:
+            self.listed -= {key.name for key in keys if key.kind is Kind.LB_ENDPOINTS}
+
     def disarm(self, keys: AbstractSet[Key]) -> None:
-        """The keys have been heard of, or are no longer wanted."""
+        """The keys have been heard of."""
         for key in keys if self.timers else ():
             self.timers.pop(key, None)
 

@@ -2,7 +2,8 @@
 
 `Session` drives it: it hands in what happened, then takes `effects` and `changed`. The machine decides which server has
 a stream, what is sent on it and what the answers do to the store. It reads no clock, draws no number and sends nothing.
-How one connection behaves is in `link`, what is said on a stream in `subscription`, what a response does in `intake`.
+How one connection behaves is in `link`, what is said on a stream in `subscription`, what a response does in `intake`
+and, for the members of LEDS collections, in `collection_intake`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from dataclasses import dataclass, replace
 
 from meshsdk.bootstrap import ServerConfig, Transport
 from meshsdk.errors import InvalidResource
+from meshsdk.model.collection import EndpointCollection
 from meshsdk.model.resources import Kind
 from meshsdk.model.snapshot import Key
+from meshsdk.xds_client.collection_intake import CollectionIntake
 from meshsdk.xds_client.intake import Decode, Intake, Outcome, Source, checked_decode
 from meshsdk.xds_client.link import Phase, ServerLink
 from meshsdk.xds_client.messages import KINDS, Close, DeltaRequest, Effect, Open, Request, Response, Send, SotwRequest
@@ -31,7 +34,7 @@ class Saved:
     version: str = ""
 
 
-LastGood = Callable[[Key], Saved | None]
+LastGood = Callable[[Key], Saved | EndpointCollection | None]
 
 
 def nothing_saved(key: Key) -> Saved | None:
@@ -92,7 +95,8 @@ class AdsMachine:
         if link.phase is Phase.OPENING:
             link.connected()
             for kind, names in self._wanted.items():
-                if link.subscription is not None and link.subscription.knows(kind):
+                # Collections are awaited even where they cannot be asked for: who needs them learns that none comes.
+                if kind is Kind.LB_ENDPOINTS or (link.subscription is not None and link.subscription.knows(kind)):
                     self._arm(link, kind, names, now)
 
     def received(self, server: int, response: Response, now: float) -> None:
@@ -111,24 +115,33 @@ class AdsMachine:
             # Not even an ACK: as the first request for its type it would ask for everything (the wildcard).
             return
         outcome = self._take_over(server, kind, response)
+        if outcome.estranged:
+            self._effects.append(Close(server))
+            link.stop()  # and opened anew by the next `effects`
+            return
         request, new = link.subscription.answer(kind, response, outcome.error, self._wanted)
         self._effects.append(Send(server, request))
         self._arm(link, kind, new, now)
 
     def _take_over(self, server: int, kind: Kind, response: Response) -> Outcome:
-        config, wanted = self._links[server].config, self._wanted[kind]
+        link, wanted = self._links[server], self._wanted[kind]
         source = Source(
-            server=config.uri,
-            delta=self._links[server].delta,
-            keep=not config.fail_on_data_errors,
+            server=link.config.uri,
+            delta=link.delta,
+            keep=not link.config.fail_on_data_errors,
             in_charge=server == self._reach,
         )
-        outcome = Intake(self._store, self._decode, kind, wanted, source).apply(response)
+        if kind is Kind.LB_ENDPOINTS:
+            outcome = CollectionIntake(self._store, self._decode, wanted, source, link.listed).apply(response)
+        else:
+            outcome = Intake(self._store, self._decode, kind, wanted, source).apply(response)
         self._changed |= outcome.changed
-        for link in self._links[: self._reach + 1]:
-            link.disarm(outcome.heard)
+        for one in self._links[: self._reach + 1]:
+            one.disarm(outcome.heard)
+        link.unheeded |= outcome.unheeded
         if outcome.accepted and server < self._reach:
             self._return_to(server)
+            outcome.estranged |= link.unheeded
         return outcome
 
     def closed(self, server: int, code: str, details: str, now: float) -> None:
@@ -147,7 +160,7 @@ class AdsMachine:
         for key in self._leaving:
             self._store.drop(key)
         for link in self._links if self._leaving else ():
-            link.disarm(self._leaving)
+            link.forget(self._leaving)
         self._leaving.clear()
         if not any(self._wanted.values()):
             self._release(0)
@@ -184,7 +197,7 @@ class AdsMachine:
     def _advance(self, server: int, link: ServerLink, now: float) -> None:
         """Opens a stream where one is due, and says what has not been said."""
         if link.phase is Phase.IDLE or (link.phase is Phase.WAITING and link.retry_at <= now):
-            link.start(self._held(link), now)
+            link.start(*self._held(link), now)
             self._effects.append(Open(server, link.transport))
         if link.subscription is None or link.said == self._revision:
             return
@@ -192,19 +205,30 @@ class AdsMachine:
         for request, new in link.subscription.requests(self._wanted):
             self._effects.append(Send(server, request))
             self._arm(link, Kind(request.kind), new, now)
+        if not link.delta:
+            self._arm(link, Kind.LB_ENDPOINTS, self._wanted[Kind.LB_ENDPOINTS], now)
 
-    def _held(self, link: ServerLink) -> dict[Kind, dict[str, str]]:
+    def _held(self, link: ServerLink) -> tuple[dict[Kind, dict[str, str]], set[str]]:
         """Versions of what this very server gave us: another server's version would mean something else to it.
+
+        Returns them with the names of the collections whose members' versions are in them.
 
         Only of what is in force. A server that took a deletion or a bad change back has an old version again, would
         find that we know it, and would stay silent, while we went on counting the resource as missing or invalid.
         """
         held: dict[Kind, dict[str, str]] = {kind: {} for kind in Kind}
+        listed: set[str] = set()
         for key in self._keys():
             entry = self._store.get(key)
-            if entry is not None and entry.server == link.config.uri and entry.in_force:
+            if entry is None or entry.server != link.config.uri:
+                continue
+            if isinstance(entry.resource, EndpointCollection):
+                if link.delta and not link.terse and entry.status in (EntryStatus.PRESENT, EntryStatus.INVALID):
+                    held[key.kind].update(entry.resource.versions())
+                    listed.add(key.name)
+            elif entry.in_force:
                 held[key.kind][key.name] = entry.version
-        return held
+        return held, listed
 
     def _arm(self, link: ServerLink, kind: Kind, names: AbstractSet[str], now: float) -> None:
         """A57: only on a connected stream, and only for what is not here yet."""
@@ -261,6 +285,8 @@ class AdsMachine:
         saved = self._last_good(key)
         if saved is None:
             return None
+        if isinstance(saved, EndpointCollection):
+            return Entry(key, resource=saved, server="cache")
         try:
             name, resource = checked_decode(self._decode, key.kind, saved.raw, None)
         except InvalidResource:

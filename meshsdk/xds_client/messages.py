@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from meshsdk.bootstrap import Transport
@@ -39,12 +39,15 @@ class ServerProblem:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A DiscoveryResponse or DeltaDiscoveryResponse; `removed` is empty in the former."""
+    """A DiscoveryResponse or DeltaDiscoveryResponse; `removed` is empty in the former.
+
+    `resources` may make its items as they are asked for; whoever needs them twice keeps them.
+    """
 
     type_url: str
     version: str
     nonce: str
-    resources: tuple[Received, ...] = ()
+    resources: Collection[Received] = ()
     removed: tuple[str, ...] = ()
     problems: tuple[ServerProblem, ...] = ()
 

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 from meshsdk.bootstrap import Bootstrap
 from meshsdk.errors import ConfigurationError
+from meshsdk.model.resources import Kind, RegistrySource
 
 _SUB_DELIMS = "!$&'()*+,;="
 _PATH_SAFE = f"-._~{_SUB_DELIMS}:@/"  # RFC 3986 section 3.3, as A47 demands for xdstp names
@@ -18,11 +19,15 @@ _AUTHORITY_SAFE = f"-._~{_SUB_DELIMS}:[]@"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parsed target: the listener to ask for, and the host that selects a virtual host and is sent as :authority."""
+    """A parsed target: the listener to ask for, and the host that selects a virtual host and is sent as :authority.
+
+    `source`: of a `mesh:` target (`direct`), which has no listener; its `listener` is the name of the instances.
+    """
 
     text: str
     listener: str
     host: str
+    source: RegistrySource | None = None
 
 
 def parse_target(text: str, bootstrap: Bootstrap) -> Target:
@@ -45,7 +50,7 @@ def parse_target(text: str, bootstrap: Bootstrap) -> Target:
         raise ConfigurationError(message)
     listener = _listener_name(text, unquote(authority), name, bootstrap)
     owner = authority_of(listener)
-    if owner is not None and owner not in bootstrap.authorities:
+    if owner and owner not in bootstrap.authorities:
         raise _unknown_authority(text, owner, bootstrap)
     return Target(text, canonical(listener), quote(name, safe=_AUTHORITY_SAFE))
 
@@ -85,3 +90,21 @@ def canonical(name: str) -> str:
     parameters = dict(part.partition("=")[::2] for part in query.split("&") if part)
     text = "&".join(f"{key}={value}" for key, value in sorted(parameters.items()))
     return f"{base}?{text}{hash_mark}{fragment}" if text else f"{base}{hash_mark}{fragment}"
+
+
+def is_glob(name: str, kind: Kind) -> bool:
+    """Says whether a name is that of a collection of all resources below a path: `xdstp://authority/TYPE/.../*`."""
+    base, _, rest = name.partition("?")
+    if not base.startswith("xdstp://") or "#" in base or "#" in rest:
+        return False
+    _, _, path = base[len("xdstp://") :].partition("/")
+    return path.startswith(f"{kind.value.rpartition('/')[2]}/") and path.endswith("/*")
+
+
+def member_of(name: str) -> tuple[str, str]:
+    """Returns (name of the glob collection, last segment) of a resource in it (xRFC TP1): parameters must be equal."""
+    base, mark, parameters = name.partition("?")
+    parent, _, identifier = base.rpartition("/")
+    if not mark:
+        return f"{parent}/*", identifier
+    return canonical(f"{parent}/*?{parameters}"), identifier

@@ -1,16 +1,18 @@
 """The pure walk from a listener to its endpoints: what a target's calls need, and what is still lacking (gRFC A74).
 
 Called by the session for every target whose resources changed. Subscriptions follow from what it returns; it starts
-nothing, keeps nothing, and gives the same answer for the same store.
+nothing, keeps nothing, and gives the same answer for the same store; `walked` is how it spares itself what it knows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Protocol
 
+from meshsdk.model.collection import EndpointCollection
 from meshsdk.model.endpoints import Endpoint, EndpointMap
 from meshsdk.model.resources import (
     AggregateSource,
@@ -23,13 +25,16 @@ from meshsdk.model.resources import (
     Listener,
     Locality,
     LocalityEndpoints,
+    RegistrySource,
     Resource,
     RouteConfiguration,
     VirtualHost,
 )
-from meshsdk.model.snapshot import BrokenCluster, Key, Leaf, Resolution, ResolvedCluster, Snapshot, Unresolvable
+from meshsdk.model.snapshot import BrokenCluster, Key, Leaf, Resolution, ResolvedCluster, Unresolvable
 from meshsdk.routing.domains import best_match
+from meshsdk.xds_client.instances import instances_key
 from meshsdk.xds_client.store import Entry, EntryStatus
+from meshsdk.xds_client.walked import Part, Walked
 
 _DEPTH = 16  # A37: aggregate clusters nested deeper are refused
 _DNS_LEAVES = 1024  # kept, so that an unchanged DNS cluster stays the same object from one snapshot to the next
@@ -42,20 +47,44 @@ class Entries(Protocol):
         """Returns what is known about a key, None for one that nothing asked for yet."""
 
 
-def resolve(store: Entries, target: str, listener_name: str, authority: str) -> Resolution:
+def resolve(
+    store: Entries,
+    target: str,
+    listener_name: str,
+    authority: str,
+    previous: Resolution | None = None,
+    changed: AbstractSet[Key] = frozenset(),
+) -> Resolution:
     """Walks LDS -> RDS -> virtual host for `authority` -> the clusters it names -> their leaves -> EDS.
 
     `snapshot` is None while a wanted resource is merely awaited, so that no partial configuration is published. Where
     a server was unreachable for a wanted resource, the answer says so in words and the key is in `missing`: whoever
     has a complete configuration in force keeps it. A resource that was once good counts, whatever came after (A88).
+
+    `previous`: what was returned for this target before, if `changed` has every key whose entry changed since. Then
+    only clusters that looked at those are walked again, with the same result.
     """
+    walked = previous.walked if previous is not None else None
+    if isinstance(walked, Walked):
+        touched = walked.touched(changed)
+        if touched is not None:
+            return walked.stepped({name: _part(store, name) for name in touched}).resolution()
     walk = _Walk(store)
-    found = _snapshot(walk, target, listener_name, authority)
-    return Resolution(None if walk.awaited else found, frozenset(walk.wanted), frozenset(walk.missing))
+    found = _host(walk, target, listener_name, authority)
+    if isinstance(found, Unresolvable):
+        return Resolution(None if walk.awaited else found, frozenset(walk.wanted), frozenset(walk.missing))
+    parts = {name: _part(store, name) for name in _named(found[1])}
+    return Walked.of(target, *found, walk.wanted, parts).resolution()
+
+
+def _part(store: Entries, name: str) -> Part:
+    walk = _Walk(store)
+    cluster = _cluster(walk, name)
+    return Part(cluster, frozenset(walk.wanted), frozenset(walk.missing), walk.awaited)
 
 
 class _Walk:
-    """One look through the store. Lives for one `resolve`, in one thread."""
+    """One look through the store, to the virtual host or at one cluster. Lives for one `resolve`, in one thread."""
 
     __slots__ = ("_store", "awaited", "missing", "wanted")
 
@@ -82,12 +111,16 @@ class _Walk:
 
 
 def _words(kind: Kind) -> str:
-    return {Kind.LISTENER: "listener", Kind.ROUTE: "route configuration", Kind.CLUSTER: "cluster"}.get(
-        kind, "endpoints"
-    )
+    return {
+        Kind.LISTENER: "listener",
+        Kind.ROUTE: "route configuration",
+        Kind.CLUSTER: "cluster",
+        Kind.LB_ENDPOINTS: "LEDS collection",
+        Kind.INSTANCES: "instances",
+    }.get(kind, "endpoints")
 
 
-def _snapshot(walk: _Walk, target: str, listener_name: str, authority: str) -> Snapshot | Unresolvable:
+def _host(walk: _Walk, target: str, listener_name: str, authority: str) -> tuple[Listener, VirtualHost] | Unresolvable:
     listener, problem = walk.look(Kind.LISTENER, listener_name)
     if not isinstance(listener, Listener):
         return Unresolvable(target, problem)
@@ -102,8 +135,7 @@ def _snapshot(walk: _Walk, target: str, listener_name: str, authority: str) -> S
             f"route configuration {routes.name!r}" if listener.route_config is None else f"listener {listener_name!r}"
         )
         return Unresolvable(target, f"{where}: no virtual host has a domain that matches {authority!r}")
-    clusters = {name: _cluster(walk, name) for name in _named(host)}
-    return Snapshot(target, listener, host, MappingProxyType(clusters))
+    return listener, host
 
 
 def _named(host: VirtualHost) -> Iterator[str]:
@@ -170,12 +202,42 @@ def _leaf(walk: _Walk, cluster: Cluster) -> Leaf:
     source = cluster.source
     if isinstance(source, EdsSource):
         endpoints, problem = walk.look(Kind.ENDPOINTS, source.resource_name)
+        if not isinstance(endpoints, ClusterEndpoints):
+            return Leaf(cluster, None, problem)
+        return _filled(walk, cluster, endpoints)
+    if isinstance(source, RegistrySource):
+        # The registry's word counts, whatever an EDS resource of the same name may say.
+        endpoints, problem = walk.look(Kind.INSTANCES, instances_key(source).name)
         return Leaf(cluster, endpoints if isinstance(endpoints, ClusterEndpoints) else None, problem)
     if isinstance(source, DnsSource):
         return Leaf(cluster, _dns(cluster.name, source))
     if isinstance(source, AggregateSource):  # visited, never a leaf
         return Leaf(cluster, None, f"cluster {cluster.name!r} is an aggregate")
     return Leaf(cluster, source.endpoints)
+
+
+def _filled(walk: _Walk, cluster: Cluster, endpoints: ClusterEndpoints) -> Leaf:
+    """Puts the endpoints of LEDS collections into the localities that name them; a collection that is absent is empty.
+
+    Localities that did not change hold the very `EndpointMap` as before, which is how `lb.selection` tells.
+    """
+    localities: list[LocalityEndpoints] = []
+    problems: list[str] = []
+    for one in endpoints.localities:
+        if not one.collection:
+            localities.append(one)
+            continue
+        found, problem = walk.look(Kind.LB_ENDPOINTS, one.collection)
+        if isinstance(found, EndpointCollection):
+            localities.append(replace(one, endpoints=found.endpoints))
+        else:
+            localities.append(one)
+            problems.append(problem)
+    if problems and len(problems) == len(localities):
+        return Leaf(cluster, None, problems[0])
+    if any(one.collection for one in localities):
+        endpoints = replace(endpoints, localities=tuple(localities))
+    return Leaf(cluster, endpoints)
 
 
 @lru_cache(maxsize=_DNS_LEAVES)

@@ -7,11 +7,16 @@ touched are resolved again; their wanted keys become the subscriptions, and a re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from meshsdk.bootstrap import Bootstrap, ServerConfig
+from meshsdk.model.resources import Kind
 from meshsdk.model.snapshot import Key, Resolution, Snapshot, Unresolvable
+from meshsdk.model.told import Told
+from meshsdk.xds_client.direct import resolve_direct
+from meshsdk.xds_client.instances import Follow, Instances, Unfollow
 from meshsdk.xds_client.intake import Decode
 from meshsdk.xds_client.interest import Interest
 from meshsdk.xds_client.machine import AdsMachine, LastGood, nothing_saved
@@ -33,8 +38,16 @@ class Entries(Protocol):
 class Resolve(Protocol):
     """The pure walk from a listener to its endpoints (`meshsdk.xds_client.resolve.resolve`)."""
 
-    def __call__(self, store: Entries, target: str, listener_name: str, authority: str) -> Resolution:
-        """Returns what can be published and what is wanted."""
+    def __call__(
+        self,
+        store: Entries,
+        target: str,
+        listener_name: str,
+        authority: str,
+        previous: Resolution | None,
+        changed: AbstractSet[Key],
+    ) -> Resolution:
+        """Returns what can be published and what is wanted; `changed`: all keys that did since `previous`."""
 
 
 @dataclass(slots=True)
@@ -45,7 +58,9 @@ class _Watched:
     subscribers: dict[int, bool] = field(default_factory=dict)
     version: int = 0  # of the last snapshot published
     resolution: Resolution | None = None
+    wanted: frozenset[Key] = frozenset()  # what `resolution` wanted, by the names that the store has
     complete: frozenset[Key] = frozenset()  # what the last complete resolution wanted
+    lacking: frozenset[Key] = frozenset()  # what it lacked
     found: Result | None = None  # as `resolve` returned it
     published: Result | None = None  # the same with its version
 
@@ -68,9 +83,13 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Todo:
-    """What the driver carries out: stream effects in order, then publications. `touched`: keys for the disk copy."""
+    """What the driver carries out: stream effects and orders to registries, then publications.
+
+    `touched`: keys for the disk copy of what control planes gave.
+    """
 
     effects: Sequence[tuple[int, Effect]]
+    orders: Sequence[Follow | Unfollow]
     publications: Sequence[Publication]
     touched: frozenset[Key]
 
@@ -86,26 +105,31 @@ class Session:
         draw: Callable[[], float],
         timing: Timing | None = None,
         last_good: LastGood = nothing_saved,
+        registry_words: Callable[[str], str] = repr,
     ) -> None:
+        """`registry_words` names a service registry to users."""
         self.store = Store()
+        self._instances = Instances(self.store, registry_words)
         self._resolve = resolve
         self._bootstrap = bootstrap
-        groups: dict[tuple[ServerConfig, ...], None] = {bootstrap.servers: None}
-        groups.update((authority.servers, None) for authority in bootstrap.authorities.values())
-        # A47: authorities with the same servers share one stream.
-        self._servers = tuple(groups)
+        # A47: authorities with the same servers share one stream. Without servers there are registries alone.
+        groups = dict.fromkeys([bootstrap.servers, *(one.servers for one in bootstrap.authorities.values())])
+        self._servers = tuple(group for group in groups if group)
         transport = bootstrap.mesh.transport
         self._machines = [
             AdsMachine(servers, self.store, decode, draw, transport=transport, timing=timing, last_good=last_good)
             for servers in self._servers
         ]
         self._owners = {
-            name: self._servers.index(authority.servers) for name, authority in bootstrap.authorities.items()
+            name: self._servers.index(authority.servers)
+            for name, authority in bootstrap.authorities.items()
+            if authority.servers
         }
         self._targets: dict[str, _Watched] = {}
         self._watches: dict[int, _Watched] = {}
         self._interest = Interest()
-        self._dirty: dict[str, None] = {}  # targets to resolve, in the order in which they became so
+        # Targets to resolve, in the order in which they became so, each with its keys that changed since the last time.
+        self._dirty: dict[str, set[Key]] = {}
         self._touched: set[Key] = set()
         self._untold: list[_Watched] = []
 
@@ -122,7 +146,9 @@ class Session:
         watched = self._targets.get(target.text)
         if watched is None:
             watched = self._targets[target.text] = _Watched(target)
-            self._dirty[target.text] = None
+            self._dirty.setdefault(target.text, set())
+            if target.source is not None:
+                self._instances.named_by_target(target.source)
         watched.subscribers[watch] = False
         self._watches[watch] = watched
         self._untold.append(watched)
@@ -135,7 +161,7 @@ class Session:
         del watched.subscribers[watch]
         if not watched.subscribers:
             del self._targets[watched.target.text]
-            self._dirty[watched.target.text] = None
+            self._dirty.setdefault(watched.target.text, set())
 
     def opened(self, link: Link, now: float) -> None:
         """See `AdsMachine.opened`."""
@@ -148,6 +174,10 @@ class Session:
     def closed(self, link: Link, code: str, details: str, now: float) -> None:
         """See `AdsMachine.closed`."""
         self._machines[link.machine].closed(link.server, code, details, now)
+
+    def told(self, told: Told) -> None:
+        """A service registry has told something."""
+        self._instances.tell(told)
 
     def deadline(self) -> float | None:
         """When `take` is to be called at the latest; None: not before an event."""
@@ -164,7 +194,7 @@ class Session:
         self._untold.clear()
         touched = frozenset(self._touched)
         self._touched.clear()
-        return Todo(effects, publications, touched)
+        return Todo(effects, self._instances.orders(), publications, touched)
 
     def progress(self, target: str) -> str:
         """Words for an error: what is awaited for a target, from whom, and what went wrong. Safe from any thread."""
@@ -177,6 +207,9 @@ class Session:
         if not resolution.missing:
             return f"{target}: configuration is complete"
         first = min(resolution.missing, key=lambda key: (_DEPTH[key.kind.name], key.name))
+        if first.kind is Kind.INSTANCES:
+            entry = self.store.get(first)
+            return f"waiting for instances {first.name!r}" + (f" from {entry.server}" if entry is not None else "")
         machine = self._machines[self._owner(first) or 0]
         words = f"waiting for {first.kind.name.lower()} {first.name!r} from xDS server {machine.server()}"
         problem = machine.problem()
@@ -188,29 +221,42 @@ class Session:
             for machine in self._machines:
                 changed = machine.changed()
                 self._touched |= changed
-                for key in changed:
-                    self._dirty.update(dict.fromkeys(self._interest.targets(key)))
+                self._instances.clusters_changed(changed)
+                self._soil(changed)
+            self._soil(self._instances.changed())
             if not self._dirty:
                 return
             dirty, self._dirty = self._dirty, {}
-            for text in dirty:
-                self._resolve_one(text)
+            for text, changed in dirty.items():
+                self._resolve_one(text, changed)
             self._subscribe(*self._interest.changes())
 
-    def _resolve_one(self, text: str) -> None:
+    def _soil(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            for text in self._interest.targets(key):
+                self._dirty.setdefault(text, set()).add(key)
+
+    def _resolve_one(self, text: str, changed: AbstractSet[Key]) -> None:
         watched = self._targets.get(text)
         if watched is None:
             self._interest.set(text, frozenset())
             return
         target = watched.target
-        resolution = self._resolve(self.store, target.text, target.listener, target.host)
-        wanted = frozenset(canonical_key(key) for key in resolution.wanted)
+        if target.source is not None:
+            resolution = resolve_direct(self.store, target, target.source)
+        else:
+            before = watched.resolution
+            resolution = self._resolve(self.store, target.text, target.listener, target.host, before, changed)
+        wanted = watched.wanted
+        if watched.resolution is None or resolution.wanted is not watched.resolution.wanted:
+            wanted = watched.wanted = frozenset(canonical_key(key) for key in resolution.wanted)
         watched.resolution = resolution
         if resolution.snapshot is None or self._is_outage(watched, resolution):
             # The configuration in force stays subscribed until its successor is complete: make before break.
             self._interest.set(text, wanted | watched.complete)
             return
         watched.complete = wanted
+        watched.lacking = resolution.missing
         self._interest.set(text, wanted)
         if resolution.snapshot != watched.found:
             self._publish(watched, resolution.snapshot)
@@ -219,6 +265,8 @@ class Session:
         """A half-arrived change must not replace a working configuration because the servers went away meanwhile."""
         if not isinstance(watched.found, Snapshot):
             return False
+        if any(key.kind is Kind.INSTANCES for key in resolution.missing - watched.lacking):
+            return True  # a registry that does not answer: nothing is awaited of it, or there would be no snapshot
         owners = {self._owner(key) for key in resolution.missing}
         return any(owner is not None and self._machines[owner].cut_off() for owner in owners)
 
@@ -231,10 +279,14 @@ class Session:
         watched.subscribers = dict.fromkeys(watched.subscribers, False)
         self._untold.append(watched)
 
-    def _subscribe(self, added: Iterable[Key], dropped: Iterable[Key]) -> None:
+    def _subscribe(self, added: Sequence[Key], dropped: Sequence[Key]) -> None:
+        sides = [[key for key in keys if key.kind is Kind.INSTANCES] for keys in (added, dropped)]
+        self._instances.want(*sides)
         orders: list[tuple[list[Key], list[Key]]] = [([], []) for _ in self._machines]
         for side, keys in enumerate((added, dropped)):
             for key in keys:
+                if key.kind is Kind.INSTANCES:
+                    continue
                 owner = self._owner(key)
                 if owner is not None:
                     orders[owner][side].append(key)
@@ -249,15 +301,19 @@ class Session:
     def _refuse(self, key: Key) -> None:
         """A47: a resource may only come from an authority that the bootstrap names."""
         problem = f"{key.name!r}: its authority is not among the authorities of {self._bootstrap.origin}"
+        if authority_of(key.name) is None:
+            problem = f"{key.name!r}: {self._bootstrap.origin} has no xds_servers to ask"
         self.store.put(Entry(key, EntryStatus.INVALID, problem=problem))
-        self._dirty.update(dict.fromkeys(self._interest.targets(key)))
+        self._soil([key])
 
     def _owner(self, key: Key) -> int | None:
         authority = authority_of(key.name)
-        return 0 if authority is None else self._owners.get(authority)
+        # xdstp names without an authority, as collections have, go where old-style names go unless configured.
+        default = 0 if self._bootstrap.servers else None
+        return default if authority is None else self._owners.get(authority, None if authority else default)
 
 
-_DEPTH = {"LISTENER": 0, "ROUTE": 1, "CLUSTER": 2, "ENDPOINTS": 3}
+_DEPTH = {"LISTENER": 0, "ROUTE": 1, "CLUSTER": 2, "ENDPOINTS": 3, "LB_ENDPOINTS": 4, "INSTANCES": 4}
 
 
 def _tell(watched: _Watched) -> list[Publication]:

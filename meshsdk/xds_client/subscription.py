@@ -18,7 +18,8 @@ from meshsdk.model.resources import Kind
 from meshsdk.xds_client.messages import DeltaRequest, Request, Response, SotwRequest
 
 # Clusters before endpoints and listeners before routes: the order in which the protocol text makes changes safe.
-_ORDER = (Kind.CLUSTER, Kind.ENDPOINTS, Kind.LISTENER, Kind.ROUTE)
+_SOTW = (Kind.CLUSTER, Kind.ENDPOINTS, Kind.LISTENER, Kind.ROUTE)
+_DELTA = (Kind.CLUSTER, Kind.ENDPOINTS, Kind.LB_ENDPOINTS, Kind.LISTENER, Kind.ROUTE)
 
 Wanted = Mapping[Kind, AbstractSet[str]]
 
@@ -59,8 +60,8 @@ class SotwSubscription:
         return kind in self._types
 
     def requests(self, wanted: Wanted) -> Iterator[tuple[Request, AbstractSet[str]]]:
-        """Yields one request for each type whose names differ from those last sent."""
-        for kind in _ORDER:
+        """Yields one request for each type whose names differ from those last sent; collections cannot be asked for."""
+        for kind in _SOTW:
             names = wanted[kind]
             if names != (self._types[kind].names if kind in self._types else frozenset()):
                 yield self._request(kind, names, "")
@@ -92,7 +93,8 @@ class SotwSubscription:
 class DeltaSubscription:
     """Incremental: requests carry changes of the subscription only, and ACKs carry nothing but the nonce.
 
-    `initial` holds, for each type, the versions of what this server has given us on an earlier stream.
+    `initial` holds, for each type, the versions of what this server has given us on an earlier stream: of collections
+    those of the members, by the members' names.
     """
 
     initial: Mapping[Kind, Mapping[str, str]]
@@ -104,7 +106,7 @@ class DeltaSubscription:
 
     def requests(self, wanted: Wanted) -> Iterator[tuple[Request, AbstractSet[str]]]:
         """Yields one request for each type whose names changed; a type's first one has `initial_resource_versions`."""
-        for kind in _ORDER:
+        for kind in _DELTA:
             known = self._names.get(kind, set())
             names = wanted[kind]
             if known == names:

@@ -1,12 +1,13 @@
 """ADS on the wire: protobuf messages to and from the frozen values of `messages`.
 
 Called by the driver with whole messages as bytes. It takes the envelope apart and leaves the resources inside as bytes,
-which `codec` decodes if they are new.
+which `codec` decodes if they are new. Those of a delta response are taken out one by one as they are read, so that a
+listing of 100,000 endpoints never stands in memory as messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -15,10 +16,14 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from meshsdk.bootstrap import Node, Transport
+from meshsdk.xds_client.codec.refusal import FieldError
+from meshsdk.xds_client.codec.wire import fields, tag
 from meshsdk.xds_client.messages import DeltaRequest, Received, Request, Response, ServerProblem, SotwRequest
 
 # A27: load is spread as the control plane says. xDS protocol, "TTL": resources of state of the world may come wrapped.
+LEDS_FEATURE = "meshsdk.leds"  # ours: endpoints may come as LEDS collections; said where the stream can carry them
 CLIENT_FEATURES = ("envoy.lb.does_not_support_overprovisioning", "xds.config.resource-in-sotw")
+REGISTRY_CLUSTERS_FEATURE = "meshsdk.registry_clusters"  # ours: a cluster may name a registry of the bootstrap
 USER_AGENT = "meshsdk"
 
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -28,8 +33,9 @@ METHODS = {
 }
 
 _WRAPPER = "type.googleapis.com/envoy.service.discovery.v3.Resource"
+_RESOURCES = tag(2)  # DeltaDiscoveryResponse.resources
 _INVALID_ARGUMENT = 3
-_NAME_FIELD = 0x0A  # field 1, length-delimited: `name` or `cluster_name` in all four types
+_NAME_FIELD = 0x0A  # field 1, length-delimited: `name` or `cluster_name`; LbEndpoint has none inside
 
 
 def node_message(node: Node, version: str) -> base_pb2.Node:
@@ -65,6 +71,8 @@ def encode(request: Request, node: base_pb2.Node) -> bytes:
         message.error_detail.CopyFrom(status_pb2.Status(code=_INVALID_ARGUMENT, message=request.error))
     if request.with_node:
         message.node.CopyFrom(node)
+        if not isinstance(request, SotwRequest):
+            message.node.client_features.append(LEDS_FEATURE)
     data: bytes = message.SerializeToString()
     return data
 
@@ -93,15 +101,50 @@ def parse(transport: Transport, data: bytes) -> Response:
     )
 
 
+class _Resources(Collection[Received]):
+    """The `resources` of a serialised DeltaDiscoveryResponse. Read-only; each iteration parses them."""
+
+    __slots__ = ("_data", "_size", "_type_url")
+
+    def __init__(self, data: bytes, size: int, type_url: str) -> None:
+        self._data = data
+        self._size = size
+        self._type_url = type_url
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Received]:
+        for key, _, start, end in fields(self._data, 0, len(self._data)):
+            if key == _RESOURCES:
+                raw = self._data[start:end]
+                try:
+                    yield _from_wrapper(discovery_pb2.Resource.FromString(raw), self._type_url)
+                except DecodeError:
+                    yield Received("", raw, _WRAPPER)  # refused for its type; the rest of the response stands
+
+    def __contains__(self, received: object) -> bool:
+        return any(one == received for one in self)
+
+
 def _parse_delta(data: bytes) -> Response:
-    message = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
+    count, rest = 0, bytearray()
+    try:
+        for key, start, _, end in fields(data, 0, len(data)):
+            if key == _RESOURCES:
+                count += 1
+            else:
+                rest += data[start:end]
+    except FieldError as error:
+        raise DecodeError(str(error)) from error
+    message = discovery_pb2.DeltaDiscoveryResponse.FromString(bytes(rest))
     removed = list(message.removed_resources)
     removed.extend(name.name for name in message.removed_resource_names)
     return Response(
         type_url=message.type_url,
         version=message.system_version_info,
         nonce=message.nonce,
-        resources=tuple(_from_wrapper(resource, message.type_url) for resource in message.resources),
+        resources=_Resources(data, count, message.type_url),
         removed=tuple(removed),
         problems=_problems(message.resource_errors),
     )

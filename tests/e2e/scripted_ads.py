@@ -15,7 +15,7 @@ from concurrent import futures
 
 import grpc
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
@@ -30,6 +30,7 @@ LDS = "type.googleapis.com/envoy.config.listener.v3.Listener"
 RDS = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 CDS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+LEDS = "type.googleapis.com/envoy.config.endpoint.v3.LbEndpoint"
 
 
 def pack(message: Message) -> any_pb2.Any:
@@ -73,6 +74,35 @@ def endpoints(name: str, *ports: int) -> any_pb2.Any:
         address = locality.lb_endpoints.add().endpoint.address.socket_address
         address.address, address.port_value = "127.0.0.1", port
     return pack(message)
+
+
+def collected(name: str, *zones: str) -> any_pb2.Any:
+    """Endpoints that are in a LEDS collection for each of these zones."""
+    message = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
+    for zone in zones:
+        locality = message.endpoints.add(load_balancing_weight={"value": 1}, locality={"zone": zone})
+        locality.leds_cluster_locality_config.leds_config.ads.SetInParent()
+        locality.leds_cluster_locality_config.leds_collection_name = member(name, zone, "*")
+    return pack(message)
+
+
+def member(name: str, zone: str, identifier: object) -> str:
+    """The name of one resource in a zone's collection."""
+    return f"xdstp:///envoy.config.endpoint.v3.LbEndpoint/{name}/{zone}/{identifier}"
+
+
+def lb_endpoint(port: int) -> any_pb2.Any:
+    """One endpoint on loopback, as a resource."""
+    message = endpoint_components_pb2.LbEndpoint()
+    address = message.endpoint.address.socket_address
+    address.address, address.port_value = "127.0.0.1", port
+    return pack(message)
+
+
+def leds_service(name: str, **zones: list[int]) -> dict[tuple[str, str], any_pb2.Any]:
+    """All resources of a service whose endpoints are in a collection for each zone; a member's id is its port."""
+    members = {(LEDS, member(name, zone, port)): lb_endpoint(port) for zone, ports in zones.items() for port in ports}
+    return {**service(name), (EDS, name): collected(name, *zones), **members}
 
 
 def service(name: str, *ports: int) -> dict[tuple[str, str], any_pb2.Any]:
@@ -154,12 +184,13 @@ class ScriptedStream:
                 names = set(request.resource_names_subscribe if self.delta else request.resource_names)
                 if names and (self.delta or names != told.get(request.type_url)):
                     told[request.type_url] = names
-                    found = [name for name in sorted(names) if (request.type_url, name) in resources]
+                    found = {name: _found(resources, request.type_url, name) for name in sorted(names)}
+                    matching = [name for one in found.values() for name in one]
                     self.respond(
                         request.type_url,
-                        *(resources[request.type_url, name] for name in found),
-                        names=tuple(found),
-                        removed=tuple(names - set(found)),
+                        *(resources[request.type_url, name] for name in matching),
+                        names=tuple(matching),
+                        removed=tuple(name for name, one in found.items() if not one),
                     )
 
     def _serve(self, requests: Iterator[Message]) -> Iterator[bytes]:
@@ -177,6 +208,13 @@ class ScriptedStream:
                 self._arrived.put(request)
         self.ended.set()
         self._outgoing.put(None)
+
+
+def _found(resources: dict[tuple[str, str], any_pb2.Any], type_url: str, name: str) -> list[str]:
+    """Names of the resources that a subscription to `name` stands for: itself, or all below a glob."""
+    if not name.endswith("/*"):
+        return [name] if (type_url, name) in resources else []
+    return [one for kind, one in resources if kind == type_url and one.startswith(name.removesuffix("*"))]
 
 
 class ScriptedAds(grpc.GenericRpcHandler):

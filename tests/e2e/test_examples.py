@@ -49,12 +49,26 @@ def streams(out: str) -> None:
     assert out.strip().splitlines()[-1] == "['42/placed', '42/packed', '42/sent'] 10 ['0', '1', '2']"
 
 
+def units(out: str) -> None:
+    """Calls stay in their unit, leave it by the exit, are refused without one, and move with the drained unit."""
+    assert printed(out) == {
+        "east, key 12": "orders-east",
+        "east, no key": "orders-east",
+        "east, key 77": "orders-west",
+        "west, key 12": "UNAVAILABLE",
+        "gateway, key 77": "orders-west",
+        "gateway, key 77, west drained": "orders-east",
+    }
+
+
 EXPECTED: dict[str, Callable[[str], None]] = {
     "asyncio_client": twenty_calls,
     "calling_application": callers,
     "quickstart": twenty_calls,
+    "registry_direct": twenty_calls,
     "request_field": field,
     "streaming": streams,
+    "units": units,
     "weighted_canary": canary,
 }
 

@@ -17,6 +17,7 @@ from meshsdk.bootstrap import (
     load_bootstrap,
 )
 from meshsdk.errors import BootstrapError
+from meshsdk.model.migration import Migration
 from meshsdk.model.resources import Locality
 
 INSECURE = [{"type": "insecure"}]
@@ -136,6 +137,18 @@ def test_mutual_tls():
         ({"meshsdk": {"transport": "rest"}}, "meshsdk.transport: is 'rest'; write 'auto', 'delta' or 'sotw'"),
         ({"meshsdk": {"registries": {"r": {"url": "no-scheme"}}}}, "meshsdk.registries['r'].url: must be"),
         ({"meshsdk": {"registries": {"r": {"uri": "etcd://h"}}}}, "meshsdk.registries['r'].uri: is not known"),
+        ({"xds_servers": [], "meshsdk": {"registries": {}}}, "bootstrap: xds_servers: is missing"),
+        (
+            {"meshsdk": {"registries": {"r": {"url": "etcd://h", "protection_seconds": -1}}}},
+            "meshsdk.registries['r'].protection_seconds: must be a number of zero or more",
+        ),
+        (
+            {"meshsdk": {"registries": {"r": {"url": "etcd://h", "protection_seconds": True}}}},
+            "protection_seconds: must be a number",
+        ),
+        ({"meshsdk": {"migration": {"mode": "X"}}}, "meshsdk.migration.mode: is not known"),
+        ({"meshsdk": {"migration": {"default": "LATER"}}}, "meshsdk.migration.default: is 'LATER'; write FORCE_INT"),
+        ({"meshsdk": {"migration": {"services": {"a.B": None}}}}, "meshsdk.migration.services.a.B: is None; write"),
         ({"meshsdk": {"node_overrides": {"user_agent_name": "x"}}}, "meshsdk.node_overrides.user_agent_name: is not"),
         ({"meshsdk": {"cache_dir": 1}}, "meshsdk.cache_dir: must be a string, not a number"),
     ],
@@ -178,6 +191,22 @@ def test_mesh_section():
     assert mesh.transport is Transport.SOTW
     assert mesh.registries == {"default": RegistryConfig("etcd://h:1")}
     assert mesh.cache_dir == "/c"
+
+
+def test_registries_alone():
+    """A bootstrap with registries needs no control plane."""
+    bootstrap = load(xds_servers=[], meshsdk={"registries": {"default": {"url": "etcd://h", "protection_seconds": 5}}})
+    assert bootstrap.servers == ()
+    assert bootstrap.mesh.registries["default"] == RegistryConfig("etcd://h", 5.0)
+
+
+def test_migration_settings():
+    """A default for all services and modes for some; application-first where nothing is said."""
+    section = {"default": "FORCE_INTERFACE", "services": {"shop.Orders": "FORCE_APPLICATION"}}
+    migration = load(meshsdk={"migration": section}).mesh.migration
+    assert migration.default is Migration.FORCE_INTERFACE
+    assert migration.services == {"shop.Orders": Migration.FORCE_APPLICATION}
+    assert load().mesh.migration.default is Migration.APPLICATION_FIRST
 
 
 def test_unknown_fields_of_grpc_are_listed():

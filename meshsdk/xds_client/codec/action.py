@@ -13,7 +13,7 @@ from meshsdk.model.resources import Forward, NoForward, WeightedCluster
 from meshsdk.xds_client.codec import retry
 from meshsdk.xds_client.codec.hashing import hash_policies
 from meshsdk.xds_client.codec.ignored import Honoured
-from meshsdk.xds_client.codec.refusal import FieldError, shown
+from meshsdk.xds_client.codec.refusal import FieldError, cut, shown
 from meshsdk.xds_client.codec.values import UINT32_MAX, required, seconds
 
 HONOURED: Honoured = {
@@ -67,8 +67,13 @@ def timeout_counts(action: Any) -> bool:
     return bool(action.timeout.seconds == limit.seconds and action.timeout.nanos == limit.nanos)
 
 
-def no_forward(kind: str | None) -> NoForward:
-    """Returns the action of a route that a client cannot follow: calls that match it fail (A28, A36)."""
+def no_forward(kind: str | None, words: str) -> NoForward:
+    """Returns the action of a route that a client cannot follow: calls that match it fail (A28, A36).
+
+    `words`: what a direct response says, which is for the caller.
+    """
+    if words:
+        return NoForward(f"the control plane answers: {cut(repr(words))}")
     return NoForward(f"the route's action is {kind}, which a gRPC client cannot follow" if kind else "no action is set")
 
 

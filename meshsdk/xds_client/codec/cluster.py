@@ -13,8 +13,8 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as aggregate_pb2
 from google.protobuf.any_pb2 import Any as PackedAny
 
-from meshsdk.model.resources import AggregateSource, Cluster, DnsSource, EdsSource, StaticSource
-from meshsdk.xds_client.codec import balancing, endpoints
+from meshsdk.model.resources import AggregateSource, Cluster, DnsSource, EdsSource, RegistrySource, StaticSource
+from meshsdk.xds_client.codec import balancing, endpoints, registry_cluster
 from meshsdk.xds_client.codec.ignored import Honoured, unhonoured
 from meshsdk.xds_client.codec.outlier import circuit_breakers, outlier_detection
 from meshsdk.xds_client.codec.refusal import FieldError, shown
@@ -39,7 +39,7 @@ _PLAINTEXT = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _NEW_STYLE = "xdstp:"
 
-Source = EdsSource | DnsSource | AggregateSource | StaticSource
+Source = EdsSource | DnsSource | AggregateSource | StaticSource | RegistrySource
 
 
 def decode(raw: bytes) -> Cluster:
@@ -87,7 +87,7 @@ def _protocol_options(options: Mapping[str, PackedAny]) -> Iterator[str]:
 
 def _source(message: Any, noted: set[str]) -> Source:
     if message.WhichOneof("cluster_discovery_type") == "cluster_type":
-        return _custom(message.cluster_type)
+        return _custom(message.cluster_type, noted)
     if message.type == _TYPES.EDS:
         return _eds(message)
     if message.type == _TYPES.LOGICAL_DNS:
@@ -98,7 +98,9 @@ def _source(message: Any, noted: set[str]) -> Source:
     raise FieldError("type", f"{known.name if known else message.type} is not supported")
 
 
-def _custom(cluster_type: Any) -> AggregateSource:
+def _custom(cluster_type: Any, noted: set[str]) -> AggregateSource | RegistrySource:
+    if cluster_type.name == registry_cluster.NAME:
+        return registry_cluster.source(cluster_type.typed_config, noted)
     if type_name(cluster_type.typed_config) != _AGGREGATE:
         what = shown(type_name(cluster_type.typed_config) or cluster_type.name)
         raise FieldError("cluster_type", f"{what} is not supported")
@@ -146,5 +148,7 @@ def _static(message: Any, noted: set[str]) -> StaticSource:
         found = endpoints.decode(assignment.SerializeToString())
     except FieldError as error:
         raise error.under("load_assignment") from error
+    if any(one.collection for one in found.localities):
+        raise FieldError("load_assignment.endpoints", "names a LEDS collection, which only EDS resources may")
     noted.update(f"load_assignment.{one}" for one in found.ignored)
     return StaticSource(found)

@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError
 
 from meshsdk.errors import InvalidResource
 from meshsdk.model.resources import Kind, Resource
-from meshsdk.xds_client.codec import cluster, endpoints, listener, route, wire
+from meshsdk.xds_client.codec import cluster, endpoint, endpoints, listener, route, wire
 from meshsdk.xds_client.codec.refusal import FieldError, shown
+from meshsdk.xds_client.codec.values import NAME_MAX
 
 _KINDS: Mapping[str, Kind] = {kind.value: kind for kind in Kind}
 _WRAPPER = "type.googleapis.com/envoy.service.discovery.v3.Resource"
@@ -24,8 +25,7 @@ _DECODERS: Mapping[Kind, Callable[[bytes], Resource]] = {
     Kind.ROUTE: route.decode,
     Kind.CLUSTER: cluster.decode,
 }
-_NAME = wire.tag(1)  # all four types have their name in field 1
-_NAME_MAX = 4096  # characters; a name is repeated in every request
+_NAME = wire.tag(1)  # all types but LbEndpoint have their name in field 1
 
 
 def unwrap(packed: PackedAny) -> tuple[Kind | str, bytes]:
@@ -46,7 +46,10 @@ def decode(kind: Kind, raw: bytes, previous: Resource | None = None, previous_ra
 
     `previous`: what `previous_raw` was decoded to, if this is a newer version of it. Then an EDS resource costs what
     changed, and equal bytes give `previous` itself. Raises `InvalidResource`, with `.name` where it can be read.
+    The resource of a LEDS collection has no name inside: "" is returned.
     """
+    if kind is Kind.LB_ENDPOINTS:
+        return "", _lb_endpoint(raw)
     try:
         if kind is Kind.ENDPOINTS:
             resource: Resource = endpoints.decode(raw, previous, previous_raw)
@@ -57,11 +60,18 @@ def decode(kind: Kind, raw: bytes, previous: Resource | None = None, previous_ra
     except FieldError as error:
         name = _name_in(raw)
         raise InvalidResource(f"{_words(kind)} {shown(name)}: {error}", name) from error
-    if not 0 < len(resource.name) <= _NAME_MAX:
+    if not 0 < len(resource.name) <= NAME_MAX:
         field = "cluster_name" if kind is Kind.ENDPOINTS else "name"
-        what = f"is longer than {_NAME_MAX} characters" if resource.name else "is empty"
+        what = f"is longer than {NAME_MAX} characters" if resource.name else "is empty"
         raise InvalidResource(f"{_words(kind)} {shown(resource.name)}: {field}: {what}", resource.name)
     return resource.name, resource
+
+
+def _lb_endpoint(raw: bytes) -> Resource:
+    try:
+        return endpoint.decode(raw)
+    except FieldError as error:
+        raise InvalidResource(f"LbEndpoint: {error}") from error
 
 
 def _words(kind: Kind) -> str:
@@ -77,4 +87,4 @@ def _name_in(raw: bytes) -> str:
                 name = raw[payload:end].decode()
     except (FieldError, UnicodeDecodeError):
         return ""
-    return name[:_NAME_MAX]
+    return name[:NAME_MAX]

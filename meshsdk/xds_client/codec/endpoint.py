@@ -1,5 +1,7 @@
 """LbEndpoint -> `Endpoint`. Called for every endpoint of an EDS resource, so this is the codec's hot path.
 
+`decode` takes one that is a resource of its own (LEDS).
+
 Specs: gRFC A27 (address, health, weight), A76 (hash_key), A81 (`hostname` is listed, not honoured);
 `metadata.filter_metadata["meshsdk"]["started_at"]` (unix seconds) is ours, for slow start.
 """
@@ -10,10 +12,13 @@ import socket
 from typing import Any
 
 from envoy.config.core.v3 import address_pb2, health_check_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2
 
+from meshsdk.model.collection import LbEndpoint
 from meshsdk.model.endpoints import Endpoint, Health
 from meshsdk.xds_client.codec.ignored import Honoured, unhonoured
 from meshsdk.xds_client.codec.refusal import FieldError, shown
+from meshsdk.xds_client.codec.values import parsed
 
 _Status = health_check_pb2.HealthStatus
 _HEALTH = {
@@ -50,6 +55,13 @@ class Shared:
     def texts(self, value: str) -> str:
         """Returns the first string given that equals `value`."""
         return self._texts.setdefault(value, value)
+
+
+def decode(raw: bytes) -> LbEndpoint:
+    """Returns a serialised envoy.config.endpoint.v3.LbEndpoint; raises `FieldError`."""
+    noted: dict[str, int] = {}
+    one = endpoint(parsed(endpoint_components_pb2.LbEndpoint, raw), Shared(), noted)
+    return LbEndpoint(one, tuple(sorted(noted)))
 
 
 def endpoint(message: Any, shared: Shared, noted: dict[str, int]) -> Endpoint:

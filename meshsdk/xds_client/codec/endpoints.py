@@ -148,7 +148,11 @@ def _ordered(localities: Sequence[LocalityEndpoints]) -> tuple[LocalityEndpoints
     """Returns the localities by (priority, locality); refuses doubles, gaps and too large sums of weights (A27)."""
     weights: dict[int, int] = {}
     seen: set[tuple[int, Locality]] = set()
+    collections: set[str] = set()
     for one in localities:
+        if one.collection in collections:
+            raise FieldError("endpoints", f"the collection {shown(one.collection)} is in two localities")
+        collections |= {one.collection} - {""}
         place = (one.priority, one.locality)
         if place in seen:
             where = f"{one.locality.region}/{one.locality.zone}/{one.locality.sub_zone}"

@@ -1,7 +1,8 @@
 """LocalityLbEndpoints -> `LocalityEndpoints`, with notes on where its endpoints lie (`Part`).
 
 Called by `endpoints` for every locality that `increment` could not carry over. Parses endpoints block by block, so that
-a set of 100,000 never stands in memory as protobuf messages beside its values. Specs: gRFC A27, A52; LEDS is refused.
+a set of 100,000 never stands in memory as protobuf messages beside its values. Specs: gRFC A27, A52; for LEDS
+envoy.config.endpoint.v3.LedsClusterLocalityConfig, with a glob collection over ADS.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 from envoy.config.endpoint.v3 import endpoint_components_pb2
 
 from meshsdk.model.endpoints import Endpoint, EndpointMap
-from meshsdk.model.resources import Locality, LocalityEndpoints
+from meshsdk.model.resources import Kind, Locality, LocalityEndpoints
 from meshsdk.xds_client.codec import wire
 from meshsdk.xds_client.codec.endpoint import Shared, endpoint
 from meshsdk.xds_client.codec.ignored import Honoured, unhonoured
 from meshsdk.xds_client.codec.refusal import FieldError, shown
-from meshsdk.xds_client.codec.values import UINT32_MAX, parsed
+from meshsdk.xds_client.codec.values import NAME_MAX, UINT32_MAX, from_ads, parsed
+from meshsdk.xds_client.names import canonical, is_glob
 
 BLOCK = 64  # endpoints per block: what an update hops over to find the one that changed
 ENDPOINT = wire.tag(2)  # LocalityLbEndpoints.lb_endpoints
@@ -27,7 +29,9 @@ _HONOURED: Honoured = {
     "locality": None,
     "load_balancing_weight": None,
     "priority": None,
+    "leds_cluster_locality_config": {"leds_config": None, "leds_collection_name": None},
 }
+_LEDS = "leds_cluster_locality_config"
 _Message = endpoint_components_pb2.LocalityLbEndpoints
 
 
@@ -50,12 +54,13 @@ def part(raw: bytes, start: int, end: int) -> Part:
     """Decodes raw[start:end]; raises `FieldError` with a path relative to the locality."""
     blocks, rest = _blocks(raw, start, end)
     message = parsed(_Message, rest)
+    listed = any(size > 0 for size in blocks)
+    collection = _collection(message, listed=listed)
     _check(message)
     noted = dict.fromkeys(unhonoured(message, _HONOURED), 0)
     weight = message.load_balancing_weight.value
     if not weight:
-        if len(blocks) > 1 or any(size > 0 for size in blocks):
-            noted["lb_endpoints"] = 0
+        noted |= dict.fromkeys([name for name, set_ in (("lb_endpoints", listed), (_LEDS, collection)) if set_], 0)
         return Part(None, blocks, 0, noted)
     found = _Collected(noted)
     endpoints = EndpointMap.of(found.all(raw, start, blocks))
@@ -63,7 +68,8 @@ def part(raw: bytes, start: int, end: int) -> Part:
         _refuse_duplicate(_Collected({}).all(raw, start, blocks))
     check_weights(found.weights)
     where = Locality(message.locality.region, message.locality.zone, message.locality.sub_zone)
-    return Part(LocalityEndpoints(where, message.priority, weight, endpoints), blocks, found.weights, noted)
+    one = LocalityEndpoints(where, message.priority, weight, endpoints, collection)
+    return Part(one, blocks, found.weights, noted)
 
 
 def block(raw: bytes, shared: Shared, noted: dict[str, int], base: int = 0) -> Iterator[Endpoint]:
@@ -138,10 +144,27 @@ def _check(message: Any) -> None:
         raise FieldError("locality", "is not set")
     if message.lb_endpoints:
         raise FieldError("lb_endpoints", "is not encoded as protobuf libraries do")
-    if message.WhichOneof("lb_config"):
+    if message.WhichOneof("lb_config") not in {None, _LEDS}:
         raise FieldError(message.WhichOneof("lb_config"), "is not supported")
     if message.priority > _PRIORITY_MAX:
         raise FieldError("priority", f"{message.priority} is more than {_PRIORITY_MAX}")
+
+
+def _collection(message: Any, *, listed: bool) -> str:
+    """Returns the name of the LEDS collection that the endpoints are in, "" if the locality lists them itself."""
+    if not message.HasField(_LEDS):
+        return ""
+    if listed:  # as Envoy has it
+        raise FieldError(_LEDS, "is set beside lb_endpoints; a locality has one or the other")
+    config = message.leds_cluster_locality_config
+    from_ads(config.leds_config, f"{_LEDS}.leds_config")
+    name = canonical(config.leds_collection_name)
+    path = f"{_LEDS}.leds_collection_name"
+    if not is_glob(name, Kind.LB_ENDPOINTS):
+        raise FieldError(path, f"{shown(name)} is not xdstp://AUTHORITY/envoy.config.endpoint.v3.LbEndpoint/.../*")
+    if len(name) > NAME_MAX:
+        raise FieldError(path, f"is longer than {NAME_MAX} characters")
+    return name
 
 
 def _refuse_duplicate(endpoints: Iterator[Endpoint]) -> None:

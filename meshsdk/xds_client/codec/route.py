@@ -99,7 +99,7 @@ def _route(route: Any, inherited: RetryPolicy | None, path: str, noted: set[str]
 def _action(route: Any, inherited: RetryPolicy | None, path: str, noted: set[str]) -> Forward | NoForward | None:
     kind = route.WhichOneof("action")
     if kind != "route":
-        return action.no_forward(kind)
+        return action.no_forward(kind, route.direct_response.body.inline_string)
     skipped_for = action.unsupported_specifier(route.route)
     if skipped_for:
         noted.add(f"{_ROUTES}.route.{skipped_for}")

@@ -16,6 +16,7 @@ from meshsdk.xds_client.codec.refusal import FieldError, shown
 
 UINT32_MAX = 2**32 - 1
 MILLION = 1_000_000
+NAME_MAX = 4096  # characters of a resource's name, which is repeated in every request
 _LONGEST = 315_576_000_000  # seconds: google.protobuf.Duration allows ten thousand years
 _NANOS = 1_000_000_000
 _DENOMINATORS = {

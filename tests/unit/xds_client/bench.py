@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from meshsdk.bootstrap import ServerConfig, Transport
 from meshsdk.errors import InvalidResource
+from meshsdk.model.collection import LbEndpoint
+from meshsdk.model.endpoints import Endpoint
 from meshsdk.model.resources import Kind, Resource, RouteConfiguration
 from meshsdk.model.snapshot import Key
 from meshsdk.xds_client.machine import AdsMachine, nothing_saved
 from meshsdk.xds_client.messages import Effect, Open, Received, Request, Response, Send, ServerProblem
 from meshsdk.xds_client.store import Entry, Store
 
-LDS, RDS, CDS, EDS = Kind.LISTENER, Kind.ROUTE, Kind.CLUSTER, Kind.ENDPOINTS
+LDS, RDS, CDS, EDS, LEDS = Kind.LISTENER, Kind.ROUTE, Kind.CLUSTER, Kind.ENDPOINTS, Kind.LB_ENDPOINTS
 
 
 def raw(name: str, content: str = "1") -> bytes:
@@ -19,7 +21,10 @@ def raw(name: str, content: str = "1") -> bytes:
 
 
 class TextCodec:
-    """Decodes `name|content`; content that starts with "bad" is refused. Counts what it is asked."""
+    """Decodes `name|content`; content that starts with "bad" is refused. Counts what it is asked.
+
+    For a resource of a collection, content is an address.
+    """
 
     def __init__(self) -> None:
         self.calls = 0
@@ -36,6 +41,8 @@ class TextCodec:
             raise InvalidResource(f"field x: {content}")
         if content == "defect":
             raise KeyError("a defect of the codec")
+        if kind is LEDS:
+            return "", LbEndpoint(Endpoint(content))
         return name, RouteConfiguration(name, (), ignored=(content,))
 
 
@@ -116,6 +123,17 @@ class Bench:
         """The content of the resource in force."""
         resource = self.entry(kind, name).resource
         return None if resource is None else resource.ignored[0]
+
+    def collection(self, name: str) -> dict[str, str] | None:
+        """The members in force of a collection: address by id."""
+        resource = self.entry(LEDS, name).resource
+        if resource is None:
+            return None
+        found = {member.id: member.endpoint.address for member in resource.members}
+        assert len(found) == len(resource.members)
+        assert set(found.values()) == {endpoint.address for endpoint in resource.endpoints}
+        assert len(resource.endpoints) == len(set(found.values()))
+        return found
 
 
 def sent(effects: list[Effect], server: int | None = None) -> list[Request]:

@@ -1,7 +1,7 @@
 """A model of an xDS server, pure: what the protocol lets a server say, in both variants. Used by the property test.
 
 Versions are the content itself, so that an old version comes back when a change is taken back, as with servers that
-hash their resources.
+hash their resources. Of a collection (LEDS), the world holds the members, and a client subscribes to their glob.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from meshsdk.model.resources import Kind
 from meshsdk.xds_client.messages import DeltaRequest, Received, Request, Response, SotwRequest
-from tests.unit.xds_client.bench import received
+from meshsdk.xds_client.names import member_of
+from tests.unit.xds_client.bench import LEDS, received
 
 World = dict[tuple[Kind, str], str]
 _COMPLETE = (Kind.LISTENER, Kind.CLUSTER)
@@ -27,6 +28,7 @@ class ModelStream:
     names: dict[Kind, set[str]] = field(default_factory=dict)
     nonces: dict[Kind, str] = field(default_factory=dict)
     told: dict[Kind, object] = field(default_factory=dict)  # delta: name -> version; SotW: (names, version)
+    unanswered: set[str] = field(default_factory=set)  # collections asked for and not spoken of yet
     count: int = 0
 
     def request(self, request: Request) -> None:
@@ -40,7 +42,9 @@ class ModelStream:
     def push(self, kind: Kind) -> None:
         """The world may have changed: says what this client does not know yet."""
         if kind in self.names:
-            if self.delta:
+            if kind is LEDS:
+                self._push_members()
+            elif self.delta:
                 self._push_delta(kind)
             else:
                 self._push_sotw(kind)
@@ -62,7 +66,35 @@ class ModelStream:
         self.told[kind] = (set(self.names[kind]), version)
         self._say(kind, version, tuple(received(kind, name, text) for name, text in content.items()), ())
 
+    def _collections_request(self, request: DeltaRequest) -> None:
+        known = self.told.setdefault(LEDS, dict(request.initial_versions or {}))
+        names = self.names.setdefault(LEDS, set())
+        for glob in (*request.unsubscribe, *(name for name in request.subscribe if name in names)):
+            names.discard(glob)
+            self.told[LEDS] = known = {name: text for name, text in known.items() if member_of(name)[0] != glob}
+        names.update(request.subscribe)
+        self.unanswered = (self.unanswered | set(request.subscribe)) & names
+        self.push(LEDS)
+
+    def _push_members(self) -> None:
+        known = self.told[LEDS]
+        members = {name: text for (kind, name), text in self.world.items() if kind is LEDS}
+        members = {name: text for name, text in members.items() if member_of(name)[0] in self.names[LEDS]}
+        fresh = [
+            received(LEDS, name, text, text, named=True) for name, text in members.items() if known.get(name) != text
+        ]
+        removed = [name for name in known if name not in members]
+        spoken = {member_of(name)[0] for name in (*members, *removed)}
+        removed += sorted(self.unanswered - spoken)
+        self.unanswered.clear()
+        self.told[LEDS] = members
+        if fresh or removed:
+            self._say(LEDS, "", tuple(fresh), tuple(removed))
+
     def _delta_request(self, kind: Kind, request: DeltaRequest) -> None:
+        if kind is LEDS:
+            self._collections_request(request)
+            return
         known = self.told.setdefault(kind, dict(request.initial_versions or {}))
         names = self.names.setdefault(kind, set())
         for name in request.unsubscribe:

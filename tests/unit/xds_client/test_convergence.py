@@ -1,6 +1,7 @@
 """Property: whatever the order of server messages, changes and disconnects, the client ends with the server's state.
 
-Two clients, one for each variant of the protocol, live through the same history with delays of their own.
+Two clients, one for each variant of the protocol, live through the same history with delays of their own. A third one
+follows collections (LEDS) from two replicas of a server.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from meshsdk.bootstrap import Transport
+from meshsdk.bootstrap import ServerConfig, Transport
 from meshsdk.model.resources import Kind
 from meshsdk.model.snapshot import Key
 from meshsdk.xds_client.messages import Close, Open, Request, Send
 from meshsdk.xds_client.store import EntryStatus
-from tests.unit.xds_client.bench import Bench
+from tests.unit.xds_client.bench import LEDS, Bench
 from tests.unit.xds_client.model_server import ModelStream, World
 
 KINDS = st.sampled_from([Kind.LISTENER, Kind.ENDPOINTS])  # one type whose responses are complete, one where not
 NAMES = st.sampled_from(["a", "b"])
 CLIENTS = st.sampled_from([0, 1])
+GLOBS = ("xdstp:///t/a/*", "xdstp:///t/b/*")
+MEMBERS = st.sampled_from([f"xdstp:///t/{glob}/{identifier}" for glob in "ab" for identifier in "xyz"])
 
 
 class Peer:
@@ -164,6 +167,132 @@ class History(RuleBasedStateMachine):
         else:
             assert entry.status is EntryStatus.PRESENT
             assert peer.bench.content(key.kind, key.name) == truth
+
+
+class Follower:
+    """A client of collections, its streams to two replicas of a server, and the requests on their way."""
+
+    def __init__(self, world: World) -> None:
+        self.bench = Bench(ServerConfig("one:1"), ServerConfig("two:2"), transport=Transport.DELTA)
+        self.world = world
+        self.streams: dict[int, ModelStream] = {}
+        self.inboxes: dict[int, deque[Request]] = {}
+
+    def run(self, later: float = 0.0) -> None:
+        """Carries out what the machine wants done."""
+        for effect in self.bench.run(later=later):
+            if isinstance(effect, Open):
+                self.streams[effect.server] = ModelStream(self.world, delta=True)
+                self.inboxes[effect.server] = deque()
+            elif isinstance(effect, Send):
+                self.inboxes[effect.server].append(effect.request)
+            else:
+                del self.streams[effect.server]
+
+    def exchange(self, server: int, steps: int) -> None:
+        """Lets this many requests and responses arrive."""
+        for _ in range(steps):
+            if server in self.streams and self.inboxes[server]:
+                self.bench.machine.opened(server, self.bench.now)
+                self.streams[server].request(self.inboxes[server].popleft())
+            elif server in self.streams and self.streams[server].outbox:
+                self.bench.machine.received(server, self.streams[server].outbox.popleft(), self.bench.now)
+            self.run()
+
+    def disconnect(self, server: int) -> None:
+        """A connection breaks."""
+        if self.streams.pop(server, None) is not None:
+            self.bench.machine.closed(server, "UNAVAILABLE", "cut", self.bench.now)
+            self.run()
+
+    def settle(self) -> None:
+        """Lets everything arrive and every timer run out."""
+        for _ in range(4):
+            self.run(later=60)
+            for server in (0, 1):
+                self.exchange(server, 40)
+
+
+class Collections(RuleBasedStateMachine):
+    """What may happen to members of collections, in any order."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Begins with a client that has both collections, of two members each."""
+        self.world: World = {(LEDS, f"{glob[:-1]}{identifier}"): "p:1" for glob in GLOBS for identifier in "xy"}
+        self.wanted: set[str] = set()
+        self.follower = Follower(self.world)
+        self.want(set(GLOBS))
+        self.follower.settle()
+
+    @rule(name=MEMBERS, content=st.sampled_from(["p:1", "q:1", "r:1", "bad 1", None]))
+    def change(self, name: str, content: str | None) -> None:
+        """A member comes, moves, breaks or goes; members may share an address."""
+        if content is None:
+            self.world.pop((LEDS, name), None)
+        else:
+            self.world[LEDS, name] = content
+        for stream in self.follower.streams.values():
+            stream.push(LEDS)
+
+    @rule(globs=st.sets(st.sampled_from(GLOBS)))
+    def want(self, globs: set[str]) -> None:
+        """The application wants other collections."""
+        added, dropped = globs - self.wanted, self.wanted - globs
+        self.wanted = globs
+        self.follower.bench.machine.want([Key(LEDS, name) for name in added], [Key(LEDS, name) for name in dropped])
+        self.follower.run()
+
+    @rule(server=st.sampled_from([0, 1]), steps=st.integers(1, 6))
+    def exchange(self, server: int, steps: int) -> None:
+        """Some requests and responses of one stream arrive."""
+        self.follower.exchange(server, steps)
+
+    @rule(server=st.sampled_from([0, 0, 1]))
+    def disconnect(self, server: int) -> None:
+        """A connection breaks; what was on its way is lost."""
+        self.follower.disconnect(server)
+
+    @rule(seconds=st.sampled_from([0.5, 2.0, 40.0]))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.follower.run(later=seconds)
+
+    @rule()
+    def lose_the_first(self) -> None:
+        """The first server goes away for so long that the second is asked; something has to be lacking for that."""
+        self.want({GLOBS[0]})
+        for _ in range(3):
+            self.follower.disconnect(0)
+            self.follower.run(later=2.0)
+        self.want(set(GLOBS))
+
+    def teardown(self) -> None:
+        """At the end of every history the network is calm: the client must then agree with the server."""
+        if not hasattr(self, "follower"):
+            return
+        self.follower.settle()
+        for glob in self.wanted:
+            self.check(glob)
+
+    def check(self, glob: str) -> None:
+        """Compares one collection with the server's truth."""
+        prefix = glob.removesuffix("*")
+        truth = {name.removeprefix(prefix): text for (_, name), text in self.world.items() if name.startswith(prefix)}
+        bad = {identifier for identifier, text in truth.items() if text.startswith("bad")}
+        entry, members = self.follower.bench.entry(LEDS, glob), self.follower.bench.collection(glob)
+        if not truth:
+            assert not members
+            return
+        assert entry.status is (EntryStatus.INVALID if bad else EntryStatus.PRESENT)
+        assert entry.resource.refused.keys() == bad
+        good = {identifier: text for identifier, text in truth.items() if identifier not in bad}
+        assert {identifier: text for identifier, text in members.items() if identifier not in bad} == good
+        assert members.keys() <= truth.keys()
+
+
+Collections.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestCollections = Collections.TestCase
 
 
 @pytest.mark.parametrize("transport", [Transport.SOTW, Transport.DELTA])

@@ -6,7 +6,7 @@ import pytest
 
 from meshsdk.bootstrap import load_bootstrap
 from meshsdk.errors import ConfigurationError
-from meshsdk.xds_client.names import authority_of, canonical, parse_target
+from meshsdk.xds_client.names import authority_of, canonical, member_of, parse_target
 
 SERVERS = [{"server_uri": "x:1", "channel_creds": [{"type": "insecure"}]}]
 
@@ -75,6 +75,20 @@ def test_authority_of_names():
     assert authority_of("xdstp://a.b/T/x") == "a.b"
     assert authority_of("xdstp:///T/x") == ""
     assert authority_of("xdstp:T/x") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "glob", "identifier"),
+    [
+        ("xdstp:///T/a/x", "xdstp:///T/a/*", "x"),
+        ("xdstp://auth/T/x%2Fy", "xdstp://auth/T/*", "x%2Fy"),
+        ("xdstp:///T/a/x?b=2&a=1/2", "xdstp:///T/a/*?a=1/2&b=2", "x"),
+        ("plain", "/*", "plain"),
+    ],
+)
+def test_member_of_a_collection(name, glob, identifier):
+    """A resource is in the glob collection of its parent path with its parameters."""
+    assert member_of(name) == (glob, identifier)
 
 
 def test_canonical_names():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshsdk.model.collection import EndpointCollection, Member
 from meshsdk.model.endpoints import Endpoint, EndpointMap
 from meshsdk.model.matching import PathKind, PathMatch, RouteMatch
 from meshsdk.model.resources import (
@@ -34,7 +35,7 @@ from meshsdk.xds_client.resolve import resolve
 from meshsdk.xds_client.store import Entry, EntryStatus, Store
 
 EVERY = RouteMatch(PathMatch(PathKind.PREFIX, ""))
-LDS, RDS, CDS, EDS = Kind.LISTENER, Kind.ROUTE, Kind.CLUSTER, Kind.ENDPOINTS
+LDS, RDS, CDS, EDS, LEDS = Kind.LISTENER, Kind.ROUTE, Kind.CLUSTER, Kind.ENDPOINTS, Kind.LB_ENDPOINTS
 KINDS = {Listener: LDS, RouteConfiguration: RDS, Cluster: CDS, ClusterEndpoints: EDS}
 LISTENER = Listener("orders", route_config_name="routes")
 
@@ -340,6 +341,73 @@ def test_wide_graphs_are_walked_once() -> None:
     assert looks < 200
 
 
+def collections(*names: str) -> ClusterEndpoints:
+    """Returns an EDS resource `a` with a locality for each of these collections, beside one that lists an endpoint."""
+    (inline,) = endpoints("inline").localities
+    places = [LocalityEndpoints(Locality(zone=f"z{name}"), 0, 1, EndpointMap(), name) for name in names]
+    return ClusterEndpoints("a", (inline, *places))
+
+
+def collection(name: str, *addresses: str) -> EndpointCollection:
+    """Returns a LEDS collection with members at these addresses."""
+    return EndpointCollection(name).updated([Member(one, Endpoint(one), "1") for one in addresses])
+
+
+def places(found: Snapshot) -> list[EndpointMap]:
+    """Returns the endpoints of cluster `a`, locality by locality."""
+    cluster = found.clusters["a"]
+    assert isinstance(cluster, ResolvedCluster)
+    assert cluster.leaves[0].endpoints is not None
+    return [one.endpoints for one in cluster.leaves[0].endpoints.localities]
+
+
+def test_collections_are_asked_for_and_awaited() -> None:
+    """Localities that name collections are complete when all of these are here."""
+    filled = store(LISTENER, routes(host("a")), Cluster("a", EdsSource("a")), collections("x", "y"))
+    assert walk(filled).missing == keys((LEDS, "x"), (LEDS, "y"))
+    filled.put(Entry(Key(LEDS, "x"), EntryStatus.PRESENT, collection("x", "x1:1", "x2:1")))
+    assert walk(filled).snapshot is None
+    filled.put(Entry(Key(LEDS, "y"), EntryStatus.PRESENT, collection("y")))
+    found = walk(filled)
+    assert isinstance(found.snapshot, Snapshot)
+    assert sorted(len(one) for one in places(found.snapshot)) == [0, 1, 2]
+    assert keys((LEDS, "x"), (LEDS, "y")) <= found.wanted
+
+
+def test_unchanged_collections_are_the_same_objects() -> None:
+    """A change of one collection leaves the endpoints of the other the very object that it was."""
+    filled = store(LISTENER, routes(host("a")), Cluster("a", EdsSource("a")), collections("x", "y"))
+    x, y = collection("x", "x1:1"), collection("y", "y1:1")
+    for one in (x, y):
+        filled.put(Entry(Key(LEDS, one.name), EntryStatus.PRESENT, one))
+    before = places(snapshot(filled))
+    filled.put(Entry(Key(LEDS, "x"), EntryStatus.PRESENT, x.updated([Member("x2", Endpoint("x2:1"), "1")])))
+    after = places(snapshot(filled))
+    assert [a is b for a, b in zip(before, after, strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize("status", [EntryStatus.ABSENT, EntryStatus.UNREACHABLE])
+def test_collection_that_does_not_come(status: EntryStatus) -> None:
+    """A collection that is known to lack is empty; where nothing else is left, the leaf tells why."""
+    parts = [LISTENER, routes(host("a")), Cluster("a", EdsSource("a"))]
+    lacking = Entry(Key(LEDS, "x"), status, problem="it did not arrive")
+    found = walk(store(*parts, collections("x"), entries=[lacking]))
+    assert isinstance(found.snapshot, Snapshot)
+    assert sorted(len(one) for one in places(found.snapshot)) == [0, 1]
+    only = ClusterEndpoints("a", collections("x").localities[1:])
+    found = walk(store(*parts, only, entries=[lacking]))
+    assert isinstance(found.snapshot, Snapshot)
+    assert isinstance(cluster := found.snapshot.clusters["a"], ResolvedCluster)
+    assert cluster.leaves == (Leaf(parts[2], None, "LEDS collection 'x': it did not arrive"),)
+
+
+def test_last_good_members_count_whatever_came_after() -> None:
+    """A88: a collection with refused members or an unreachable server is what it last was."""
+    filled = store(LISTENER, routes(host("a")), Cluster("a", EdsSource("a")), collections("x"))
+    filled.put(Entry(Key(LEDS, "x"), EntryStatus.INVALID, collection("x", "x1:1"), problem="one is bad"))
+    assert sorted(len(one) for one in places(snapshot(filled))) == [1, 1]
+
+
 NAMES = ["a", "b", "c", "d"]
 
 
@@ -384,3 +452,67 @@ def test_whatever_the_store(filled: Store) -> None:
             for cluster in route.action.clusters
         }
         assert found.snapshot.clusters.keys() == named
+
+
+@st.composite
+def any_entry(draw: st.DrawFn, key: Key) -> Entry:
+    """Returns an entry in any state, with any resource of its kind or none."""
+    if key.kind is LDS:
+        resource: Resource = LISTENER
+    elif key.kind is RDS:
+        resource = routes(host(*draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3))))
+    elif key.kind is EDS:
+        resource = draw(st.sampled_from([endpoints("a"), endpoints("b"), collections("x"), collections("x", "y")]))
+    elif key.kind is LEDS:
+        resource = collection(key.name, *draw(st.sets(st.sampled_from(["x:1", "y:1"]))))
+    else:
+        names = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3)
+        source = st.one_of(st.sampled_from(NAMES).map(EdsSource), names.map(lambda some: AggregateSource(tuple(some))))
+        resource = Cluster(key.name, draw(source))
+    present = draw(st.booleans()) or key.kind in (LDS, RDS)
+    status = EntryStatus.PRESENT if present else draw(st.sampled_from(EntryStatus))
+    return Entry(key, status, resource if present or draw(st.booleans()) else None, problem="why")
+
+
+KEYS = [Key(LDS, "orders"), Key(RDS, "routes"), Key(LEDS, "x"), Key(LEDS, "y")]
+KEYS += [Key(kind, name) for kind in (CDS, EDS) for name in NAMES]
+
+
+@given(st.data())
+def test_a_walk_that_knows_the_last_one(data: st.DataObject) -> None:
+    """After any changes, the walk that looks only at them finds what a walk from scratch finds."""
+    members = [Entry(Key(LEDS, name), EntryStatus.PRESENT, collection(name, "z:1")) for name in "xy"]
+    rest = [one for name in NAMES[1:] for one in eds(name)]
+    parts = [LISTENER, routes(host("a", "b")), Cluster("a", EdsSource("a")), collections("x", "y"), *rest]
+    filled = store(*parts, entries=members)
+    previous = walk(filled)
+    for _ in range(data.draw(st.integers(1, 12))):
+        changed = data.draw(st.sets(st.sampled_from(KEYS), max_size=3))
+        for key in sorted(changed, key=lambda one: (one.kind.name, one.name)):
+            filled.put(data.draw(any_entry(key)))
+        stepped = resolve(filled, "xds:///orders", "orders", "orders", previous, changed)
+        assert stepped == walk(filled)
+        previous = stepped
+
+
+def test_a_change_costs_its_own_cluster() -> None:
+    """Of a thousand clusters, the one whose endpoints moved is looked at; all others are the very objects they were."""
+    names = [f"c{number}" for number in range(1000)]
+    filled = store(LISTENER, routes(host(*names)), *(one for name in names for one in eds(name)))
+    before = walk(filled)
+    key = Key(EDS, "c7")
+    filled.put(Entry(key, EntryStatus.PRESENT, endpoints("moved")))
+    looks: list[Key] = []
+
+    class Counting:
+        def get(self, key: Key) -> Entry | None:
+            looks.append(key)
+            return filled.get(key)
+
+    after = resolve(Counting(), "xds:///orders", "orders", "orders", before, {key})
+    assert looks == [Key(CDS, "c7"), key]
+    assert isinstance(before.snapshot, Snapshot)
+    assert isinstance(after.snapshot, Snapshot)
+    old, new = before.snapshot.clusters, after.snapshot.clusters
+    assert [name for name in names if old[name] is not new[name]] == ["c7"]
+    assert after.wanted is before.wanted

@@ -40,6 +40,14 @@ def test_sotw_request_on_the_wire():
     assert (message.error_detail.code, message.error_detail.message) == (3, "why")
 
 
+def test_leds_is_announced_on_delta_streams():
+    """Collections cannot come on a state-of-the-world stream, so a client that fell back to one does not claim them."""
+    delta = encode(DeltaRequest(CDS, ("a",), with_node=True), NODE)
+    assert "meshsdk.leds" in discovery_pb2.DeltaDiscoveryRequest.FromString(delta).node.client_features
+    sotw = encode(SotwRequest(CDS, ("a",), with_node=True), NODE)
+    assert "meshsdk.leds" not in discovery_pb2.DiscoveryRequest.FromString(sotw).node.client_features
+
+
 def test_delta_request_on_the_wire():
     """Subscriptions, unsubscriptions and initial versions arrive; without error there is no error_detail."""
     data = encode(DeltaRequest(CDS, ("a",), ("b",), {"c": "1"}, "n"), NODE)
@@ -74,7 +82,7 @@ def test_delta_response():
     parsed = parse(Transport.DELTA, response.SerializeToString())
     assert parsed.removed == ("x", "y")
     assert parsed.problems == (ServerProblem("z", 5, "no"),)
-    assert parsed.resources == (
+    assert tuple(parsed.resources) == (
         Received("a", packed("a").value, CDS, "1", named=True),
         Received("beat", None, CDS, "", named=True),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as _aggregate  # noqa: F401 - types of Any fields
@@ -102,6 +102,16 @@ def locality(*endpoints: Json, zone: str = "a", weight: int = 1, priority: int =
         "priority": priority,
         **fields,
     }
+
+
+def leds(name: str = "xdstp:///envoy.config.endpoint.v3.LbEndpoint/orders/-/*", **fields: Any) -> Json:
+    """Returns a LedsClusterLocalityConfig."""
+    return {"leds_config": ADS, "leds_collection_name": name, **fields}
+
+
+def lb_endpoint(address: str = "10.0.0.1", port: int = 80, **fields: Any) -> bytes:
+    """Returns an LbEndpoint, as it is a resource of a LEDS collection."""
+    return serialised(endpoint_components_pb2.LbEndpoint, endpoint(address, port, **fields))
 
 
 def assignment(*localities: Json, **fields: Any) -> bytes:

@@ -165,8 +165,8 @@ def test_locality_without_weight() -> None:
             "endpoints[0].lb_endpoints: the sum of the weights is 4294967296, more than 4294967295",
         ),
         (
-            [locality(leds_cluster_locality_config={"leds_collection_name": "x"})],
-            "endpoints[0].leds_cluster_locality_config: is not supported",
+            [locality(load_balancer_endpoints={})],
+            "endpoints[0].load_balancer_endpoints: is not supported",
         ),
     ],
 )

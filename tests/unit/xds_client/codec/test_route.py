@@ -147,6 +147,13 @@ def test_actions_of_servers(fields: Json, kind: str) -> None:
     assert found.action == NoForward(f"the route's action is {kind}, which a gRPC client cannot follow")
 
 
+def test_words_of_a_direct_response() -> None:
+    """What a direct response says is what the caller is told."""
+    answer = {"direct_response": {"status": 503, "body": {"inline_string": "no exit from east"}}}
+    (found,) = decoded(route_config(host({"match": {"prefix": ""}, **answer}))).virtual_hosts[0].routes
+    assert found.action == NoForward("the control plane answers: 'no exit from east'")
+
+
 def test_no_action() -> None:
     """A route without an action fails its calls too."""
     (found,) = decoded(route_config(host({"match": {"prefix": ""}}))).virtual_hosts[0].routes
