@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
 
+from controlplane.server.layers import Layers, Stack, difference
 from controlplane.server.node import Node
 from controlplane.server.packing import pack
-from controlplane.server.resource_map import Change, Packed, ResourceMap, Snapshot
+from controlplane.server.resource_map import Change, Packed, Snapshot
 
 Resources = Message | Packed | Iterable["Message | Packed"] | Mapping[str, "Message | Packed"]
 
@@ -29,6 +30,7 @@ class _Edit:
     put: tuple[Packed, ...] = ()
     removed: tuple[tuple[str, str], ...] = ()  # (type URL, name)
     types: frozenset[str] | None = frozenset()  # None: all
+    stacks: Mapping[str, Stack | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -43,31 +45,32 @@ class _Batch:
 _BATCHES: contextvars.ContextVar[Mapping[int, _Batch] | None] = contextvars.ContextVar("cache_batches", default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Overlay:
-    """A view's own resources laid over those for all, and what it was made from, so that it can be brought up."""
-
-    shared: Snapshot
-    own: Snapshot
-    merged: Snapshot
-
-
 class ResourceCache:
     """xDS resources of any type, for all nodes or for one view, with consistent snapshots.
 
     `view`: tells which view a node gets, by its key; nodes with one key share one view, its snapshot and its bytes.
-    By default each node's id is its key. It is called on the server's thread when a stream opens, before the first
-    answer, and may `set` the resources of a view that it sees for the first time. The argument `node` of the methods
-    is such a key; None means all nodes. A view's own resource stands before one for all of the same type and name.
+    By default each node's id is its key. It is called when a stream opens, on any thread but the server's, before the
+    first answer, and may `set` the resources of a view that it sees for the first time. The argument `node` of the
+    methods is such a key; None means all nodes. A view's own resource stands before one for all of the same type and
+    name.
+
+    `wanted`: called on the server's thread with (view, type URL, names) when a client asks for names that it did not
+    ask for before, `*` for all of the type. It returns None, or a function that makes them with `set`, which is run on
+    another thread before the client is answered: what nobody asks for need not be made.
 
     Thread-safe. A commit costs by what changes, not by what is held.
     """
 
-    def __init__(self, view: Callable[[Node], str] | None = None) -> None:
+    def __init__(
+        self,
+        view: Callable[[Node], str] | None = None,
+        wanted: Callable[[str, str, Collection[str]], Callable[[], None] | None] | None = None,
+    ) -> None:
         self._view = view
+        self._wanted = wanted
         self._lock = threading.Lock()  # guards everything below
-        self._committed: dict[str | None, Snapshot] = {None: Snapshot()}
-        self._overlays: dict[str, _Overlay] = {}
+        self._layers = Layers()
+        self._snapshots: dict[str | None, Snapshot] = {}  # memo by view; a new dict with each commit, read without lock
         self._listeners: tuple[Callable[[Change], None], ...] = ()
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -96,6 +99,13 @@ class ResourceCache:
         """Takes away everything that was set for `node`."""
         self.replace((), node=node)
 
+    def compose(self, stacks: Mapping[str, Sequence[str] | None]) -> None:
+        """Has views see several layers, the last on top, in place of the one of their own key (None: that again).
+
+        A layer is what was set for the `node` of that key. Views with the same layers share all of their memory.
+        """
+        self._commit(_Edit(None, stacks={key: None if keys is None else tuple(keys) for key, keys in stacks.items()}))
+
     @contextlib.contextmanager
     def batch(self) -> Iterator[ResourceCache]:
         """Makes the changes in the `with` block visible at once, as one snapshot, when it ends; none if it raises.
@@ -123,27 +133,27 @@ class ResourceCache:
         """Returns the key of the view that `node` gets."""
         return node.id if self._view is None else self._view(node)
 
+    def want(self, view: str, type_url: str, names: Collection[str]) -> Callable[[], None] | None:
+        """Returns what is to be run before a client is answered that asks for these names, if anything."""
+        return self._wanted(view, type_url, names) if self._wanted is not None and names else None
+
     def snapshot(self, node: str | None = None) -> Snapshot:
         """Returns what a view holds now (None: what is for all), consistent over all types."""
-        with self._lock:
-            shared = self._committed[None]
-            own = self._committed.get(node)
-            if node is None or own is None:
-                return shared
-            known = self._overlays.get(node)
-            if known is None or known.shared is not shared or known.own is not own:
-                known = _brought_up(known, shared, own)
-                self._overlays[node] = known
-            return known.merged
+        found = self._snapshots.get(node)
+        if found is None:
+            with self._lock:
+                found = self._layers.merged(() if node is None else self._layers.stack(node))
+                self._snapshots[node] = found
+        return found
 
     def get(self, type_url: str, name: str, *, node: str | None = None) -> Packed | None:
         """Returns one resource as a view has it, or None."""
         return self.snapshot(node).of(type_url).get(name)
 
     def nodes(self) -> tuple[str, ...]:
-        """Returns the keys of the views that have resources of their own."""
+        """Returns the keys of the views, or layers, that have resources of their own."""
         with self._lock:
-            return tuple(sorted(key for key in self._committed if key is not None))
+            return tuple(sorted(key for key in self._layers.committed if key is not None))
 
     def listen(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Has `listener` called after each commit that changed something, on the committing thread.
@@ -169,28 +179,38 @@ class ResourceCache:
             self._apply([edit])
 
     def _apply(self, edits: Iterable[_Edit]) -> None:
-        changes: list[Change] = []
         with self._lock:
-            after: dict[str | None, Snapshot] = {}
-            for edit in edits:
-                known = after.get(edit.view) or self._committed.get(edit.view, Snapshot())
-                after[edit.view] = _edited(known, edit)
-            for view, snapshot in after.items():
-                names = _changed_names(self._committed.get(view, Snapshot()), snapshot)
-                if names:
-                    changes.append(Change(view, names))
-                    self._put(view, snapshot)
+            changes = self._applied(edits)
             listeners = self._listeners
         for change in changes:
             for listener in listeners:
                 listener(change)
 
-    def _put(self, view: str | None, snapshot: Snapshot) -> None:
-        if view is None or any(map(len, snapshot.types.values())):
-            self._committed[view] = snapshot
-        else:
-            del self._committed[view]
-            self._overlays.pop(view, None)
+    def _applied(self, edits: Iterable[_Edit]) -> list[Change]:
+        layers, self._snapshots = self._layers, {}
+        after: dict[str | None, Snapshot] = {}
+        stacks: dict[str, Stack | None] = {}
+        for edit in edits:
+            stacks.update(edit.stacks)
+            known = after.get(edit.view) or layers.committed.get(edit.view, Snapshot())
+            after[edit.view] = _edited(known, edit)
+        seen = {view: layers.stack(view) for view in stacks}
+        were = {stack: layers.merged(stack) for stack in set(seen.values())}
+        changes: list[Change | None] = []
+        layers.restack(stacks)
+        for key, snapshot in after.items():
+            known = layers.committed.get(key, Snapshot())
+            if difference(known, snapshot, None) is None:
+                continue
+            views = None if key is None else layers.viewers(key)
+            changes.append(difference(known, snapshot, views))
+            layers.put(key, snapshot)
+        moved: dict[tuple[Stack, Stack], set[str]] = {}
+        for view, before in seen.items():
+            if layers.stack(view) != before:
+                moved.setdefault((before, layers.stack(view)), set()).add(view)
+        changes += [difference(were[old], layers.merged(new), frozenset(views)) for (old, new), views in moved.items()]
+        return [change for change in changes if change is not None]
 
 
 def _packed(resources: Resources) -> tuple[Packed, ...]:
@@ -212,44 +232,9 @@ def _edited(snapshot: Snapshot, edit: _Edit) -> Snapshot:
         kept = {packed.name for packed in put.get(type_url, ())}
         gone = [packed.name for packed in snapshot.of(type_url) if packed.name not in kept]
         removed.setdefault(type_url, []).extend(gone)
-    types = dict(snapshot.types)
     for type_url in put.keys() | removed.keys():
-        types[type_url] = snapshot.of(type_url).updated(put.get(type_url, ()), removed.get(type_url, ()))
-    return Snapshot(types)
-
-
-def _changed_names(old: Snapshot, new: Snapshot) -> dict[str, tuple[str, ...]]:
-    if old is new:
-        return {}
-    found: dict[str, tuple[str, ...]] = {}
-    for type_url, resources in new.types.items():
-        put, gone = resources.changes_from(old.of(type_url))
-        if put or gone:
-            found[type_url] = tuple(packed.name for packed in put) + gone
-    return found
-
-
-def _brought_up(known: _Overlay | None, shared: Snapshot, own: Snapshot) -> _Overlay:
-    """Lays `own` over `shared`, starting from the last overlay; types without own resources stay the shared map."""
-    types: dict[str, ResourceMap] = dict(shared.types)
-    for type_url, resources in own.types.items():
-        below = shared.of(type_url)
-        if not len(resources):
-            continue
-        if known is None or not len(known.own.of(type_url)):
-            types[type_url] = below.updated(resources)
-            continue
-        names: set[str] = set()
-        for old, new in ((known.shared.of(type_url), below), (known.own.of(type_url), resources)):
-            put, gone = new.changes_from(old)
-            names.update(packed.name for packed in put)
-            names.update(gone)
-        now = {name: resources.get(name) or below.get(name) for name in names}
-        types[type_url] = known.merged.of(type_url).updated(
-            (packed for packed in now.values() if packed is not None),
-            (name for name, packed in now.items() if packed is None),
-        )
-    return _Overlay(shared, own, Snapshot(types))
+        snapshot = snapshot.updated(type_url, put.get(type_url, ()), removed.get(type_url, ()))
+    return snapshot
 
 
 __all__ = ["Change", "Packed", "ResourceCache", "Snapshot", "pack"]

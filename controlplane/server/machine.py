@@ -14,17 +14,21 @@ The rules, in the order in which `next_reply` applies them:
    are acknowledged: Envoy holds that ACK back until new clusters are warm.
 4. Clusters and endpoints are taken away last, when listeners and routes are sent and acknowledged. A client that
    rejected its new routes keeps the clusters of the old ones.
-5. A cluster sent anew takes its endpoints along, changed or not: Envoy finishes warming only when they arrive.
+5. A cluster sent anew takes its endpoints along, changed or not, be they one resource or a collection: Envoy finishes
+   warming only when they arrive.
+6. A single endpoint (LEDS) that is gone must get no calls, whatever listeners and routes are waiting for: it is taken
+   away as soon as the client has taken the EDS resources that may no longer name its locality.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.server.resource_map import EMPTY, Packed, ResourceMap, Snapshot
-from controlplane.server.subscription import Owed, Shift, Subscription
-from controlplane.server.type_urls import BREAK_ORDER, CLUSTER, ENDPOINT, FOUNDATION, rank
+from controlplane.server.shift import Shift
+from controlplane.server.subscription import WILDCARD, Owed, Subscription
+from controlplane.server.type_urls import BREAK_ORDER, CLUSTER, ENDPOINT, FOUNDATION, LB_ENDPOINT, rank
 
 _LONGEST_NONCE = 18  # digits; more than any stream gets to
 
@@ -71,8 +75,9 @@ class StreamMachine:
     wildcards in the state-of-the-world protocol cannot be split.
     """
 
-    def __init__(self, *, delta: bool, aggregated: bool, chunk: int = 2 * 1024 * 1024) -> None:
+    def __init__(self, *, delta: bool, aggregated: bool, chunk: int = 256 * 1024) -> None:
         self.delta = delta
+        self.forgetful = False  # see Subscription.resume; known with the first request
         self.subscriptions: dict[str, Subscription] = {}
         self.stale = 0  # requests ignored because they answered an older response
         self._aggregated = aggregated
@@ -83,7 +88,7 @@ class StreamMachine:
     @property
     def subscribed(self) -> int:
         """How many names the client holds subscriptions for, over all types."""
-        return sum(len(subscription.names) for subscription in self.subscriptions.values())
+        return sum(subscription.size for subscription in self.subscriptions.values())
 
     def touch(self, type_url: str, name: str) -> None:
         """Notes that a resource changed. What the client does not want is no error."""
@@ -91,16 +96,35 @@ class StreamMachine:
         if subscription is not None:
             subscription.touch(name)
 
+    def touch_collection(self, type_url: str, key: str) -> None:
+        """Notes that a glob collection changed."""
+        subscription = self.subscriptions.get(type_url)
+        if subscription is not None:
+            subscription.touch_collection(key)
+
+    def held(self) -> Iterator[Shift]:
+        """Yields the shifts that end all subscriptions."""
+        for known in self.subscriptions.values():
+            keys = frozenset(collected.glob.key for collected in known.collections.values())
+            yield Shift(known.type_url, dropped=frozenset(known.names), wildcard=False, collections_dropped=keys)
+
+    def news(self, request: SotwRequest | DeltaRequest) -> frozenset[str]:
+        """Returns the names that a request asks for beyond what is subscribed; `*` for all of the type."""
+        names = request.subscribe if isinstance(request, DeltaRequest) else request.names
+        known = self.subscriptions.get(request.type_url)
+        if known is None:
+            return frozenset(names or (WILDCARD,))
+        return frozenset(names) - known.names if names else frozenset()
+
     # -- what comes in ----------------------------------------------------------------------------------------------
 
     def receive(self, request: SotwRequest | DeltaRequest, snapshot: Snapshot) -> Shift | None:
         """Takes a request; returns how the subscription moved, None if the request is stale."""
         known = self.subscriptions.get(request.type_url)
         subscription = known or self._add(request.type_url)
-        resources = snapshot.of(request.type_url)
         if isinstance(request, DeltaRequest):
-            return self._receive_delta(subscription, request, resources, first=known is None)
-        return self._receive_sotw(subscription, request, resources, first=known is None)
+            return self._receive_delta(subscription, request, snapshot, first=known is None)
+        return self._receive_sotw(subscription, request, snapshot.of(request.type_url), first=known is None)
 
     def _receive_sotw(
         self, subscription: Subscription, request: SotwRequest, resources: ResourceMap, *, first: bool
@@ -123,7 +147,7 @@ class StreamMachine:
         return shift
 
     def _receive_delta(
-        self, subscription: Subscription, request: DeltaRequest, resources: ResourceMap, *, first: bool
+        self, subscription: Subscription, request: DeltaRequest, snapshot: Snapshot, *, first: bool
     ) -> Shift:
         # Unlike state of the world, a delta request counts whatever its nonce: each carries its own increments.
         if request.nonce:
@@ -134,7 +158,7 @@ class StreamMachine:
                 self.stale += 1
         shift = subscription.shift(request.subscribe, request.unsubscribe, first=first)
         if first:
-            subscription.resume(request.known, resources)
+            subscription.resume(request.known, snapshot, forgetful=self.forgetful)
         return shift
 
     def _add(self, type_url: str) -> Subscription:
@@ -148,27 +172,27 @@ class StreamMachine:
         """Returns the next response, booked as sent, or None while there is nothing that may be sent."""
         laid = True  # nothing that listeners and routes may refer to is missing
         quiet = True  # nothing refers any more to what is gone
+        named = True  # no locality that the client was not told of is to be found in EDS resources
         # Who asks for a route is answered at once, and still never before the clusters it may lead to.
-        urgent = self._aggregated and any(
-            known.due or known.answer for known in self._ordered if known.type_url not in FOUNDATION
-        )
+        urgent = self._aggregated and any(known.waiting for known in self._ordered if known.type_url not in FOUNDATION)
         gone: dict[str, Owed] = {}
         for subscription in self._ordered:
-            resources = snapshot.of(subscription.type_url)
-            owed = subscription.owed(resources)
+            owed = subscription.owed(snapshot)
             base = self._aggregated and subscription.type_url in FOUNDATION
+            single = subscription.type_url == LB_ENDPOINT
             if owed is not None:
                 if owed.asked or (base and urgent) or (not subscription.awaiting and (base or laid)):
-                    reply = self._reply(subscription, snapshot, owed, breaking=not base)
+                    reply = self._reply(subscription, snapshot, owed, breaking=not base or (single and named))
                     if reply is not None:
                         return reply
                 elif not base:
                     quiet = False
-                if base and owed.gone:
+                if base and owed.goes and not single:
                     gone[subscription.type_url] = owed
             if base:
-                unsent = owed is not None and bool(owed.put)
+                unsent = owed is not None and owed.puts
                 laid = laid and not unsent and not (subscription.type_url == CLUSTER and subscription.awaiting)
+                named = named and not (subscription.type_url == ENDPOINT and (unsent or subscription.awaiting))
             else:
                 quiet = quiet and not subscription.awaiting and not subscription.rejected
         return self._break(snapshot, gone) if gone and quiet else None
@@ -176,7 +200,7 @@ class StreamMachine:
     def at_rest(self, snapshot: Snapshot) -> bool:
         """Returns whether `next_reply` would surely find nothing; cheaper, for the many requests that only say ACK."""
         for known in self._ordered:
-            if known.due or known.answer or known.touched:
+            if known.due or known.answer or known.touched or known.moved:
                 return False
             if known.wildcard and known.has is not snapshot.of(known.type_url):
                 return False
@@ -209,12 +233,27 @@ class StreamMachine:
     def _delta_reply(
         self, subscription: Subscription, resources: ResourceMap, owed: Owed, *, breaking: bool
     ) -> Reply | None:
-        put = self._cut(owed.put)
+        put, size = self._cut(owed.put, 0)
         removed = owed.unknown + owed.gone if breaking else owed.unknown
-        if not (put or removed or subscription.answer):
+        told = bool(put or removed or subscription.answer)
+        complete = len(put) == len(owed.put)
+        for part in owed.collections if complete else ():
+            taken, size = self._cut(part.put, size)
+            whole = len(taken) == len(part.put)
+            said = part.removed(breaking=breaking) if whole else ()
+            if taken or said:
+                told = True
+                subscription.told_collection(part, taken, broken=breaking)
+                put, removed = put + part.named(taken), removed + said
+            if not whole:
+                break
+        if not told:
             return None
-        complete = len(put) == len(owed.put) and (breaking or not owed.gone)
-        subscription.told(put, removed, resources if subscription.wildcard and complete else None)
+        reached = resources if subscription.wildcard and complete and (breaking or not owed.gone) else None
+        subscription.told(put[: len(owed.put)], removed, reached)
+        put = subscription.given(put)
+        if owed.collections:  # what is subscribed in two ways is told once
+            put, removed = tuple({packed.name: packed for packed in put}.values()), tuple(dict.fromkeys(removed))
         return Reply(subscription.type_url, resources.version, self._next_nonce(), put, removed)
 
     def _whole_reply(
@@ -230,7 +269,7 @@ class StreamMachine:
             held = EMPTY.updated(everything)
         version = resources.version
         if owed.gone and not breaking:
-            kept = tuple(packed for packed in map(subscription.has.get, owed.gone) if packed is not None)
+            kept = tuple(packed for packed in map(subscription.holding, owed.gone) if packed is not None)
             held, everything = held.updated(kept), everything + kept
             version += "~"  # not the version that the cache has now: a client must not reconnect with it unserved
         subscription.told_all(held)
@@ -238,28 +277,31 @@ class StreamMachine:
 
     def _partial_reply(self, subscription: Subscription, resources: ResourceMap, owed: Owed) -> Reply | None:
         # State of the world has no words for "gone" or "unknown" here; the client's timer says it (A57).
-        put = self._cut(owed.put)
+        put, _ = self._cut(owed.put, 0)
         subscription.told(put, owed.gone + owed.unknown)
         return Reply(subscription.type_url, resources.version, self._next_nonce(), put) if put else None
 
-    def _cut(self, put: tuple[Packed, ...]) -> tuple[Packed, ...]:
-        size = 0
+    def _cut(self, put: tuple[Packed, ...], size: int) -> tuple[tuple[Packed, ...], int]:
+        """Returns those that fit into a response that has `size` bytes already, and how many it has then."""
         for index, packed in enumerate(put):
+            if size and size + len(packed.body) > self._chunk:
+                return put[:index], size
             size += len(packed.body)
-            if size > self._chunk and index:
-                return put[:index]
-        return put
+        return put, size
 
     def _warm(self, clusters: tuple[Packed, ...], snapshot: Snapshot) -> None:
-        endpoints = self.subscriptions.get(ENDPOINT)
+        endpoints, single = self.subscriptions.get(ENDPOINT), self.subscriptions.get(LB_ENDPOINT)
         if endpoints is None:
             return
         endpoints.rewarm = True
         resources = snapshot.of(ENDPOINT)
         for cluster in clusters:
             for name in cluster.refers:
-                if endpoints.has.get(name) is not None and resources.get(name) is not None:
+                found = resources.get(name)
+                if endpoints.holding(name) is not None and found is not None:
                     endpoints.due.add(name)
+                    if single is not None:
+                        single.retell_collections(found.refers)
 
     def _next_nonce(self) -> str:
         self._nonce += 1

@@ -1,21 +1,26 @@
 """Packs xDS resources: protobuf messages to `Packed` bytes that every client's response is made of.
 
-Called by `controlplane.snapshot` on the thread that sets a resource, once per resource and change. Bodies are made
-deterministically, so equal content has an equal version in every process.
+Called by `controlplane.snapshot` on the thread that sets a resource, once per resource and change, and by whoever has
+the serialised message at hand. Bodies are made deterministically, so equal content has an equal version in every
+process.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError, Message
 
 from controlplane.server import type_urls
-from controlplane.server.resource_map import Packed
-from controlplane.server.wire import length_delimited
+from controlplane.server.framing import heading, length_delimited
+from controlplane.server.globs import SCHEME, collection_of, glob_of, is_of_client, parameters_of
+from controlplane.server.resource_map import Packed, delta_head, sotw_head
 from meshsdk.errors import ConfigurationError
 
 _LONGEST_NAME = 2048  # bytes
@@ -32,8 +37,6 @@ _NAME_FIELDS = {
 
 # protobuf field tags (number << 3 | 2, length-delimited)
 _ANY_TYPE_URL, _ANY_VALUE = b"\x0a", b"\x12"
-_RESPONSE_RESOURCES = b"\x12"  # field 2 of DiscoveryResponse and of DeltaDiscoveryResponse
-_RESOURCE_VERSION, _RESOURCE_RESOURCE, _RESOURCE_NAME = b"\x0a", b"\x12", b"\x1a"
 
 
 def pack(resource: Message | Packed, name: str | None = None) -> Packed:
@@ -62,9 +65,61 @@ def pack(resource: Message | Packed, name: str | None = None) -> Packed:
         raise ConfigurationError(f"resource {name!r} is an Any without a type_url")
     if not name:
         raise ConfigurationError(f"a resource of type {type_url} has no name: set it by a mapping {{name: resource}}")
+    _check_name(name)
+    return pack_parts(type_url, name, (value,), refers=_refers(type_url, value), collection=collection_of(name))
+
+
+def pack_parts(
+    type_url: str,
+    name: str,
+    parts: Iterable[bytes],
+    *,
+    version: str = "",
+    refers: tuple[str, ...] = (),
+    collection: str = "",
+    turned: Packed | None = None,
+) -> Packed:
+    """Packs a serialised message that comes in parts, which are joined once. The name is taken as it is.
+
+    `version`: a hash of the content, where the caller has one that is cheaper than reading all of it.
+    """
+    listed = tuple(parts)
+    size = sum(map(len, listed))
+    body = b"".join((length_delimited(_ANY_TYPE_URL, type_url.encode()), heading(_ANY_VALUE, size), *listed))
+    version = version or _hash(listed)
+    digest = hashlib.blake2b(f"{name}\0{version}".encode(), digest_size=_DIGEST_BYTES).digest()
+    return Packed(
+        type_url=type_url,
+        name=name,
+        version=version,
+        digest=int.from_bytes(digest, "big"),
+        body=body,
+        sotw_head=sotw_head(body),
+        delta_head=delta_head(name, version, body),
+        refers=refers,
+        collection=collection,
+        turned=turned,
+    )
+
+
+def _hash(parts: Iterable[bytes]) -> str:
+    made = hashlib.blake2b(digest_size=_VERSION_BYTES)
+    for part in parts:
+        made.update(part)
+    return made.hexdigest()
+
+
+def _check_name(name: str) -> None:
     if name == "*" or len(name.encode()) > _LONGEST_NAME:
         raise ConfigurationError(f"{name[:60]!r} cannot be the name of a resource: '*', or over {_LONGEST_NAME} bytes")
-    return _packed(type_url, name, value)
+    if glob_of(name) is not None:
+        raise ConfigurationError(f"{name!r} names a collection, not a resource: set its members by their own names")
+    said = [parameter for parameter in parameters_of(name) if is_of_client(parameter)]
+    if collection_of(name) and said:
+        raise ConfigurationError(
+            f"{name!r} has the context parameter {said[0]}, by which clients describe themselves and choose nothing: "
+            "set the resource for a view instead"
+        )
 
 
 def _own_name(resource: Message, type_url: str) -> str:
@@ -72,33 +127,23 @@ def _own_name(resource: Message, type_url: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _packed(type_url: str, name: str, value: bytes) -> Packed:
-    version = hashlib.blake2b(value, digest_size=_VERSION_BYTES).hexdigest()
-    digest = hashlib.blake2b(f"{name}\0{version}".encode(), digest_size=_DIGEST_BYTES).digest()
-    body = length_delimited(_ANY_TYPE_URL, type_url.encode()) + length_delimited(_ANY_VALUE, value)
-    wrapper = length_delimited(_RESOURCE_VERSION, version.encode()) + length_delimited(_RESOURCE_NAME, name.encode())
-    wrapper += length_delimited(_RESOURCE_RESOURCE, body, head_only=True)
-    delta_head = length_delimited(_RESPONSE_RESOURCES, wrapper, extra=len(body))
-    return Packed(
-        type_url=type_url,
-        name=name,
-        version=version,
-        digest=int.from_bytes(digest, "big"),
-        body=body,
-        sotw_head=length_delimited(_RESPONSE_RESOURCES, body, head_only=True),
-        delta_head=delta_head,
-        refers=_refers(type_url, value),
-    )
-
-
 def _refers(type_url: str, value: bytes) -> tuple[str, ...]:
-    """Returns the EDS resource that a cluster takes its endpoints from."""
-    if type_url != type_urls.CLUSTER:
-        return ()
+    """Returns the EDS resource that a cluster takes its endpoints from, or the LEDS collections of an EDS resource."""
+    if type_url == type_urls.CLUSTER:
+        cluster = _parsed(cluster_pb2.Cluster, type_url, value)
+        if cluster.type != cluster_pb2.Cluster.EDS:
+            return ()
+        return (cluster.eds_cluster_config.service_name or cluster.name,)
+    if type_url == type_urls.ENDPOINT and SCHEME.encode() in value:  # reading a large one takes milliseconds
+        assignment = _parsed(endpoint_pb2.ClusterLoadAssignment, type_url, value)
+        named = (group.leds_cluster_locality_config.leds_collection_name for group in assignment.endpoints)
+        return tuple(name for name in named if name)
+    return ()
+
+
+def _parsed(kind: type[Message], type_url: str, value: bytes) -> Any:
     try:
-        cluster = cluster_pb2.Cluster.FromString(value)
+        return kind.FromString(value)
     except DecodeError as error:
-        raise ConfigurationError(f"an Any of type {type_url} does not hold a Cluster: {error}") from error
-    if cluster.type != cluster_pb2.Cluster.EDS:
-        return ()
-    return (cluster.eds_cluster_config.service_name or cluster.name,)
+        what = kind.DESCRIPTOR.name
+        raise ConfigurationError(f"an Any of type {type_url} does not hold a {what}: {error}") from error

@@ -12,7 +12,10 @@ import contextlib
 import itertools
 import logging
 import threading
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
 
 import grpc
 
@@ -20,11 +23,11 @@ from controlplane.server.debounce import Debounce
 from controlplane.server.interest import Interest
 from controlplane.server.machine import Reply, StreamMachine
 from controlplane.server.resource_map import Change
-from controlplane.server.status import ClientInfo, Event
+from controlplane.server.shift import Shift
+from controlplane.server.status import ClientInfo, Counters, Event, Tally
 from controlplane.server.stream import Context, Stream
-from controlplane.server.subscription import Shift
 from controlplane.server.type_urls import Method, methods
-from controlplane.server.wire import Assembler, Limits, Refused, decode_node, decode_sotw
+from controlplane.server.wire import Assembler, Limits, Refused, RequestReader, decode_node, decode_sotw
 from controlplane.snapshot import ResourceCache
 from meshsdk.errors import ConfigurationError, LifecycleError
 
@@ -44,6 +47,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_ping_strikes", 0),
 )
 
+T = TypeVar("T")
 AddServices = Callable[[grpc.aio.Server], None]
 
 
@@ -70,6 +74,7 @@ class XdsServer:
         self.cache = cache
         self.limits = limits or Limits()
         self.assembler = Assembler(_IDENTIFIER)  # owned by the loop thread, as all below but the inbox
+        self.requests = RequestReader(self.limits)
         self._services = tuple(services)
         self._on_event = on_event
         self._credentials = credentials
@@ -77,8 +82,10 @@ class XdsServer:
         self._interest: Interest[Stream] = Interest()
         self._streams: set[Stream] = set()
         self._stale: set[Stream] = set()  # touched and not woken yet
+        self._tally = Tally()
         self._ids = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
+        self._worked = 0.0  # CPU seconds of the loop's thread when changes went out the last time
         self._server: grpc.aio.Server | None = None
         self._closing = False
         self._stop_asked: asyncio.Future[float] | None = None
@@ -121,12 +128,29 @@ class XdsServer:
 
     def clients(self) -> tuple[ClientInfo, ...]:
         """Returns what each open stream wants, has, acknowledged and rejected, by stream id."""
+        return self._ask(self._describe, ())
+
+    def counters(self) -> Counters:
+        """Returns what the server did so far, for metrics."""
+        return self._ask(self._count, self._tally.counters({}, 0))
+
+    def asking(self, type_url: str, names: Iterable[str]) -> Mapping[str, frozenset[str]]:
+        """Returns, by name, the keys of the views that ask for resources; `*` for those who ask for all of the type."""
+        listed = tuple(names)
+        return self._ask(lambda: {name: self._interest.views(type_url, name) for name in listed}, {})
+
+    def _ask(self, question: Callable[[], T], otherwise: T) -> T:
+        """Returns what `question` says on the server's thread; `otherwise` if the server does not run."""
         loop = self._loop
         if loop is None or self._closing:
-            return ()
+            return otherwise
         if threading.get_ident() == self._loop_thread:
-            return self._describe()
-        return asyncio.run_coroutine_threadsafe(self._described(), loop).result(_ANSWER_TIMEOUT)
+            return question()
+
+        async def answer() -> T:
+            return question()
+
+        return asyncio.run_coroutine_threadsafe(answer(), loop).result(_ANSWER_TIMEOUT)
 
     # -- on the caller's loop ---------------------------------------------------------------------------------------
 
@@ -204,11 +228,12 @@ class XdsServer:
         if self._stop_asked is not None and not self._stop_asked.done():
             self._stop_asked.set_result(grace)
 
-    async def _described(self) -> tuple[ClientInfo, ...]:
-        return self._describe()
-
     def _describe(self) -> tuple[ClientInfo, ...]:
         return tuple(stream.describe() for stream in sorted(self._streams, key=lambda stream: stream.id))
+
+    def _count(self) -> Counters:
+        transports = Counter(stream.transport for stream in self._streams)
+        return self._tally.counters(dict(transports), sum(stream.machine.stale for stream in self._streams))
 
     # -- streams ----------------------------------------------------------------------------------------------------
 
@@ -217,13 +242,19 @@ class XdsServer:
         self._interest.apply(stream.view or "", stream, shift)
 
     def report(self, event: Event) -> None:
-        """Passes an event to the hook; a hook that fails is logged and harms no stream."""
+        """Counts an event and passes it to the hook; a hook that fails is logged and harms no stream."""
+        self._tally.note(event)
         if self._on_event is None:
             return
         try:
             self._on_event(event)
         except Exception:  # noqa: BLE001 - whatever a foreign hook raises, logged in full
             _LOG.exception("on_event failed for %s", event)
+
+    def sent(self, size: int) -> None:
+        """Counts a response of `size` bytes."""
+        self._tally.messages += 1
+        self._tally.bytes += size
 
     def _handlers(self) -> Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]:
         found: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
@@ -252,18 +283,22 @@ class XdsServer:
     def _forget(self, stream: Stream) -> None:
         self._streams.discard(stream)
         self._stale.discard(stream)
-        names = {type_url: known.names for type_url, known in stream.machine.subscriptions.items()}
-        self._interest.drop(stream.view or "", stream, names)
+        self._tally.stale += stream.machine.stale
+        self._interest.drop(stream, stream.machine.held())
         stream.closed()
 
     def _fetcher(self, method: Method) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def fetch(raw: bytes, context: Context) -> bytes:
             try:
                 request, node = decode_sotw(raw, method.type_url, self.limits)
-                snapshot = self.cache.snapshot(self.cache.view_of(decode_node(node)))
+                view = await asyncio.to_thread(self.cache.view_of, decode_node(node))
             except Refused as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             machine = StreamMachine(delta=False, aggregated=False)
+            make = self.cache.want(view, request.type_url, machine.news(request))
+            if make is not None:
+                await asyncio.to_thread(make)
+            snapshot = self.cache.snapshot(view)
             machine.receive(request, snapshot)
             version = snapshot.of(method.type_url).version
             reply = machine.next_reply(snapshot) or Reply(method.type_url, version, "0", ())
@@ -288,8 +323,10 @@ class XdsServer:
             changes, self._inbox = self._inbox, []
         concerned = False
         for change in changes:
-            for stream, type_url, name in self._interest.affected(change):
-                if name:
+            for stream, type_url, name, collected in self._interest.affected(change):
+                if collected:
+                    stream.machine.touch_collection(type_url, name)
+                elif name:
                     stream.machine.touch(type_url, name)
                 self._stale.add(stream)
                 concerned = True
@@ -304,9 +341,12 @@ class XdsServer:
 
     def _fire(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
+        worked = time.thread_time()
+        self._debounce.worked(worked - self._worked)
         if not self._debounce.due(loop.time()):
             self._arm(loop)
             return
+        self._worked = worked
         for stream in self._stale:
             stream.wake()
         self._stale.clear()

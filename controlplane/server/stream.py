@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc
 
-from controlplane.server.machine import StreamMachine
+from controlplane.server.machine import Reply, StreamMachine
 from controlplane.server.node import Node
+from controlplane.server.shift import Shift
 from controlplane.server.status import ClientInfo, Event, EventKind, describe_all
-from controlplane.server.subscription import Shift
 from controlplane.server.type_urls import Method
-from controlplane.server.wire import Assembler, Limits, Refused, decode_delta, decode_node, decode_sotw
+from controlplane.server.wire import Assembler, Limits, Refused, RequestReader, decode_node
 from controlplane.snapshot import ResourceCache
 
+_FORGETFUL = "envoy"  # user agents that do not say which members of glob collections they hold
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
@@ -31,6 +31,7 @@ class Host(Protocol):
     cache: ResourceCache
     limits: Limits
     assembler: Assembler
+    requests: RequestReader
 
     def moved(self, stream: Stream, shift: Shift) -> None:
         """Keeps the index of who wants what."""
@@ -38,11 +39,17 @@ class Host(Protocol):
     def report(self, event: Event) -> None:
         """Passes an event on to the hook."""
 
+    def sent(self, size: int) -> None:
+        """Counts a response of `size` bytes."""
+
 
 class Stream:
     """Mutable; owned by the server's loop thread."""
 
-    __slots__ = ("_context", "_end", "_host", "_method", "_wake", "id", "machine", "node", "opened_at", "sent", "view")
+    __slots__ = (
+        *("_context", "_end", "_host", "_method", "_nacked_at", "_wake"),
+        *("id", "machine", "node", "opened_at", "sent", "view"),
+    )
 
     def __init__(self, host: Host, stream_id: int, method: Method, context: Context) -> None:
         self.id = stream_id
@@ -51,11 +58,17 @@ class Stream:
         self.view: str | None = None  # known with the first request
         self.opened_at = time.time()
         self.sent = 0
+        self._nacked_at: dict[str, float] = {}  # by type URL
         self._host = host
         self._method = method
         self._context = context
         self._wake = asyncio.Event()
         self._end: tuple[grpc.StatusCode, str] | None = None
+
+    @property
+    def transport(self) -> str:
+        """The protocol variant: "delta" or "sotw"."""
+        return "delta" if self._method.delta else "sotw"
 
     def wake(self) -> None:
         """Has the writer look whether there is something to send."""
@@ -84,50 +97,63 @@ class Stream:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._end is None and self.view is not None:
-                snapshot = self._host.cache.snapshot(self.view)
-                reply = None if self.machine.at_rest(snapshot) else self.machine.next_reply(snapshot)
-                if reply is None:
-                    break
-                await self._context.write(self._host.assembler.assemble(reply, delta=self._method.delta))
-                self.sent += 1
+            while (reply := self._next()) is not None:
+                await self._send(reply)
             if self._end is not None:
                 await self._context.abort(*self._end)
             if reader.done():
                 reader.result()  # raises what the reader failed of, for grpc to log and to answer
                 return
 
+    # Stages of their own: a task that waits must not hold on to a response or a snapshot, which may be large and old.
+
+    def _next(self) -> Reply | None:
+        if self._end is not None or self.view is None:
+            return None
+        snapshot = self._host.cache.snapshot(self.view)
+        return None if self.machine.at_rest(snapshot) else self.machine.next_reply(snapshot)
+
+    async def _send(self, reply: Reply) -> None:
+        message = self._host.assembler.assemble(reply, delta=self._method.delta)
+        await self._context.write(message)
+        self.sent += 1
+        self._host.sent(len(message))
+
     async def _read(self) -> None:
-        decode: Callable[..., tuple[Any, Any]] = decode_delta if self._method.delta else decode_sotw
-        while True:
+        while self._end is None:
             raw: Any = await self._context.read()
             if raw is grpc.aio.EOF:
                 return
             try:
-                request, node = decode(raw, self._method.type_url, self._host.limits)
-                view = self._seen(node)
-                self._check(request.type_url)
+                await self._receive(raw)
             except Refused as error:
                 self._refuse(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-                return
-            snapshot = self._host.cache.snapshot(view)
-            shift = self.machine.receive(request, snapshot)
-            if request.error is not None:
-                self._report(EventKind.NACKED, request.type_url, request.error)
-            if shift:
-                self._host.moved(self, shift)
-                if self.machine.subscribed > self._host.limits.names:
-                    text = f"more than {self._host.limits.names} names subscribed on one stream"
-                    self._refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-                    return
-            if not self.machine.at_rest(snapshot):
-                self._wake.set()
 
-    def _seen(self, node: Any) -> str:
-        if self.view is None:
-            self.node = decode_node(node)
-            self.view = self._host.cache.view_of(self.node)
-            self._report(EventKind.OPENED)
+    async def _receive(self, raw: bytes) -> None:
+        request, node = self._host.requests.read(raw, self._method.type_url, delta=self._method.delta)
+        view = self.view if self.view is not None else await self._seen(node)
+        self._check(request.type_url)
+        make = self._host.cache.want(view, request.type_url, self.machine.news(request))
+        if make is not None:
+            await asyncio.to_thread(make)
+        snapshot = self._host.cache.snapshot(view)
+        shift = self.machine.receive(request, snapshot)
+        if request.error is not None:
+            self._nacked_at[request.type_url] = time.time()
+            self._report(EventKind.NACKED, request.type_url, request.error)
+        if shift:
+            self._host.moved(self, shift)
+            if self.machine.subscribed > self._host.limits.names:
+                text = f"more than {self._host.limits.names} names subscribed on one stream"
+                self._refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        if not self.machine.at_rest(snapshot):
+            self._wake.set()
+
+    async def _seen(self, node: Any) -> str:
+        self.node = decode_node(node)
+        self.machine.forgetful = self.node.user_agent.startswith(_FORGETFUL)
+        self.view = await asyncio.to_thread(self._host.cache.view_of, self.node)  # may wait for a commit
+        self._report(EventKind.OPENED)
         return self.view
 
     def _check(self, type_url: str) -> None:
@@ -154,9 +180,9 @@ class Stream:
             node=self.node,
             view=self.view or "",
             peer=self._context.peer(),
-            transport="delta" if self._method.delta else "sotw",
+            transport=self.transport,
             service=self._method.type_url or "ADS",
             opened_at=self.opened_at,
             sent=self.sent,
-            subscriptions=describe_all(self.machine),
+            subscriptions=describe_all(self.machine, self._nacked_at),
         )

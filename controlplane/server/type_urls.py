@@ -38,8 +38,9 @@ _RANKS = {type_url: rank for rank, type_url in enumerate(ORDER)}
 # What listeners and routes refer to: made before them, broken after them (machine.py).
 FOUNDATION = frozenset({SECRET, CLUSTER, ENDPOINT, LB_ENDPOINT, EXTENSION_CONFIG})
 
-# Foundation types in the order in which they may be taken away: whoever refers goes before what it refers to.
-BREAK_ORDER = (CLUSTER, ENDPOINT, LB_ENDPOINT, SECRET, EXTENSION_CONFIG)
+# Foundation types in the order in which they may be taken away: whoever refers goes before what it refers to. Single
+# endpoints have a rule of their own (machine.py).
+BREAK_ORDER = (CLUSTER, ENDPOINT, SECRET, EXTENSION_CONFIG)
 
 # xDS "Grouping Resources into Responses": state-of-the-world responses of these types name everything there is.
 WHOLE_STATE = frozenset({LISTENER, CLUSTER})

@@ -15,6 +15,8 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
+from controlplane.server.framing import length_delimited
+from controlplane.server.globs import glob_of
 from controlplane.server.machine import DeltaRequest, Reply, SotwRequest
 from controlplane.server.node import Node
 from meshsdk.errors import MeshError
@@ -23,6 +25,8 @@ _VERSION, _TYPE_URL, _NONCE, _REMOVED = b"\x0a", b"\x22", b"\x2a", b"\x32"
 _SOTW_CONTROL_PLANE, _DELTA_CONTROL_PLANE, _IDENTIFIER = b"\x32", b"\x3a", b"\x0a"
 _LONGEST_ERROR = 4096  # characters of a NACK that are kept
 _KEPT_BODIES = 1024
+_KEPT_REQUESTS = 4096
+_SHORT = 256  # bytes of a request that is remembered
 
 
 class Refused(MeshError):
@@ -44,18 +48,30 @@ class Limits:
     streams: int = 10_000
 
 
-def length_delimited(tag: bytes, value: bytes, *, extra: int = 0, head_only: bool = False) -> bytes:
-    """Returns a length-delimited protobuf field; `extra` bytes of its value follow elsewhere, or all (`head_only`)."""
-    length = len(value) + extra
-    out = bytearray(tag)
-    while length > 0x7F:  # noqa: PLR2004 - seven bits a byte, protobuf's varint
-        out.append(length & 0x7F | 0x80)
-        length >>= 7
-    out.append(length)
-    return bytes(out) if head_only else bytes(out) + value
-
-
 # -- requests ---------------------------------------------------------------------------------------------------------
+
+
+class RequestReader:
+    """Reads requests, and remembers short ones. Mutable; owned by the server's loop thread.
+
+    Streams in step send the same ACKs byte by byte.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._known: dict[tuple[bytes, str, bool], tuple[SotwRequest | DeltaRequest, base_pb2.Node]] = {}
+
+    def read(self, raw: bytes, type_url: str, *, delta: bool) -> tuple[SotwRequest | DeltaRequest, base_pb2.Node]:
+        """Reads a request as `decode_sotw` or `decode_delta` does."""
+        key = (raw, type_url, delta)
+        found = self._known.get(key)
+        if found is None:
+            found = (decode_delta if delta else decode_sotw)(raw, type_url, self._limits)
+            if len(raw) <= _SHORT and not found[1].ByteSize():
+                if len(self._known) >= _KEPT_REQUESTS:
+                    self._known.clear()
+                self._known[key] = found
+        return found
 
 
 def decode_sotw(raw: bytes, type_url: str, limits: Limits) -> tuple[SotwRequest, base_pb2.Node]:
@@ -69,6 +85,9 @@ def decode_sotw(raw: bytes, type_url: str, limits: Limits) -> tuple[SotwRequest,
     message = _parsed(discovery_pb2.DiscoveryRequest, raw)
     names = (*message.resource_names, *_located(message.resource_locators))
     _check_names(names, limits)
+    globs = [name for name in names if glob_of(name) is not None]
+    if globs:
+        raise Refused(f"{globs[0]!r} is a glob collection, which only the incremental protocol (delta xDS) can serve")
     request = SotwRequest(
         type_url=_type_of(message.type_url, type_url),
         names=names,

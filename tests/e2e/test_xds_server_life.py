@@ -57,7 +57,8 @@ def test_client_that_leaves_is_forgotten(bench: Bench) -> None:
     until(lambda: bench.subscription(ENDPOINT), "the subscription")
     stream.close()
     until(lambda: not bench.server.clients(), "the stream to be forgotten")
-    assert bench.server._interest._views == {}
+    interest = bench.server._interest
+    assert (interest._named, interest._collected, interest._wild) == ({}, {}, {})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from envoy.service.listener.v3 import lds_pb2_grpc
 from envoy.service.route.v3 import rds_pb2_grpc
 
 from controlplane import ResourceCache, XdsServer
-from controlplane.server.status import ClientInfo, Event, SubscriptionInfo
+from controlplane.server.status import ClientInfo, Counters, Event, SubscriptionInfo
 from controlplane.server.type_urls import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from tests.e2e.peers import resources
 
@@ -100,6 +100,10 @@ class Bench:
         self.server = XdsServer(self.cache, on_event=self.events.append, **options)
         self.port = self.server.start()
         self._endings.append(self.server.stop)
+
+    def idle(self) -> Counters:
+        """What a server counts that was never started."""
+        return XdsServer(self.cache).counters()
 
     def channel(self) -> grpc.Channel:
         """Opens a channel to the server."""

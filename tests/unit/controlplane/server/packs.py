@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from controlplane.server.resource_map import EMPTY, Packed, Snapshot
-from controlplane.server.type_urls import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from controlplane.server.globs import collection_of
+from controlplane.server.resource_map import Packed, Snapshot
+from controlplane.server.type_urls import CLUSTER, ENDPOINT, LB_ENDPOINT, LISTENER, ROUTE
 
-CDS, EDS, LDS, RDS = CLUSTER, ENDPOINT, LISTENER, ROUTE
+CDS, EDS, LDS, RDS, LEDS = CLUSTER, ENDPOINT, LISTENER, ROUTE, LB_ENDPOINT
 
 
-def packed(type_url: str, name: str, version: str = "1", size: int = 8) -> Packed:
+def packed(type_url: str, name: str, version: str = "1", size: int = 8, refers: tuple[str, ...] = ()) -> Packed:
     """A resource whose version is given; a cluster refers to the endpoints of its own name."""
     digest = hashlib.blake2b(f"{name}\0{version}".encode(), digest_size=16).digest()
     return Packed(
@@ -22,16 +23,17 @@ def packed(type_url: str, name: str, version: str = "1", size: int = 8) -> Packe
         body=b"x" * size,
         sotw_head=b"",
         delta_head=b"",
-        refers=(name,) if type_url == CLUSTER else (),
+        refers=(name,) if type_url == CLUSTER else refers,
+        collection=collection_of(name),
     )
 
 
 def snapshot(*resources: Packed) -> Snapshot:
     """A snapshot that holds just these."""
-    by_type: dict[str, list[Packed]] = {}
+    found = Snapshot()
     for resource in resources:
-        by_type.setdefault(resource.type_url, []).append(resource)
-    return Snapshot({type_url: EMPTY.updated(found) for type_url, found in by_type.items()})
+        found = found.updated(resource.type_url, [resource])
+    return found
 
 
 def names(resources: Iterable[Packed]) -> list[str]:

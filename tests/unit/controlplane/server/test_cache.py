@@ -7,14 +7,14 @@ import threading
 
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from google.protobuf import any_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane import ResourceCache
 from controlplane.server.node import Node
-from controlplane.server.type_urls import CLUSTER, ENDPOINT
+from controlplane.server.type_urls import CLUSTER, ENDPOINT, LB_ENDPOINT
 from meshsdk.errors import ConfigurationError
 
 
@@ -148,7 +148,7 @@ def test_own_resources_stand_before_shared_ones(cache):
     cache.delete(CLUSTER, "a", node="n")
     assert held(cache, "n") == {"a": "all", "b": "all"}
     assert cache.nodes() == ()
-    assert [notice.view for notice in cache.notices] == [None, "n", "n"]
+    assert [notice.views for notice in cache.notices] == [None, {"n"}, {"n"}]
 
 
 def test_views_share_what_is_not_theirs(cache):
@@ -158,6 +158,96 @@ def test_views_share_what_is_not_theirs(cache):
     assert cache.snapshot("n").of(ENDPOINT) is cache.snapshot().of(ENDPOINT)
     assert cache.snapshot("m") is cache.snapshot()
     assert cache.snapshot("n") is cache.snapshot("n")
+
+
+def test_views_with_equal_layers_share_one_snapshot(cache):
+    """Views composed of the same layers are one in memory; a layer on top stands before those below it."""
+    cache.set([cluster("a", "all"), cluster("b", "all"), cluster("c", "all")])
+    cache.set([cluster("a", "low"), cluster("b", "low")], node="low")
+    cache.set(cluster("b", "high"), node="high")
+    cache.compose({"n": ("low", "high"), "m": ("low", "high"), "k": ("low",), "j": ("nothing",)})
+    assert held(cache, "n") == {"a": "low", "b": "high", "c": "all"}
+    assert held(cache, "k") == {"a": "low", "b": "low", "c": "all"}
+    assert cache.snapshot("n") is cache.snapshot("m")
+    assert cache.snapshot("j") is cache.snapshot()
+
+
+def test_a_layer_that_changes_concerns_the_views_that_see_it(cache):
+    """The notice of a layer names its views; a view that gets other layers is told what differs, and its own anew."""
+    cache.set(cluster("a", "all"))
+    cache.compose({"n": ("low",), "m": ("low", "high"), "k": ("high",)})
+    cache.set(cluster("a", "low"), node="low")
+    assert cache.notices[-1].views == {"n", "m", "low"}
+    cache.set(cluster("a", "high"), node="high")
+    assert (cache.notices[-1].views, held(cache, "m")) == ({"m", "k", "high"}, {"a": "high"})
+    cache.compose({"m": ("low",), "k": ("high",)})
+    assert (cache.notices[-1].views, dict(cache.notices[-1].names)) == ({"m"}, {CLUSTER: ("a",)})
+    cache.compose({"n": None})
+    assert held(cache, "n") == {"a": "all"}
+    cache.clear(node="low")
+    cache.clear(node="high")
+    assert cache.nodes() == ()
+    assert cache._layers._overlays == {}
+
+
+def member(name: str, weight: int = 1) -> dict[str, endpoint_components_pb2.LbEndpoint]:
+    """A member of the collection xdstp:///T/c."""
+    message = endpoint_components_pb2.LbEndpoint()
+    message.load_balancing_weight.value = weight
+    return {f"xdstp:///T/c/{name}": message}
+
+
+def test_collections_follow_their_members(cache):
+    """A collection holds its members, is named by the notice when one changes, and ends with the last one."""
+    cache.set(member("x") | member("y"))
+    assert dict(cache.notices[-1].collections) == {LB_ENDPOINT: {"xdstp:///T/c"}}
+    before = cache.snapshot().collection(LB_ENDPOINT, "xdstp:///T/c")
+    cache.set(cluster("a"))
+    assert dict(cache.notices[-1].collections) == {}
+    cache.set(member("y", 2))
+    after = cache.snapshot().collection(LB_ENDPOINT, "xdstp:///T/c")
+    assert [packed.name for packed in after.changes_from(before)[0]] == ["xdstp:///T/c/y"]
+    cache.delete(LB_ENDPOINT, ["xdstp:///T/c/x", "xdstp:///T/c/y"])
+    assert dict(cache.notices[-1].collections) == {LB_ENDPOINT: {"xdstp:///T/c"}}
+    assert len(cache.snapshot().collection(LB_ENDPOINT, "xdstp:///T/c")) == 0
+    assert len(cache.snapshot().collections[LB_ENDPOINT]) == 0
+
+
+def test_views_have_collections_of_their_own(cache):
+    """A view sees the members for all, and in their place or beside them its own."""
+    cache.set(member("x") | member("y"))
+    cache.snapshot("n")
+    cache.set(member("y", 2) | member("z"), node="n")
+    cache.delete(LB_ENDPOINT, "xdstp:///T/c/x")
+    found = cache.snapshot("n").collection(LB_ENDPOINT, "xdstp:///T/c")
+    assert sorted(packed.name[-1] for packed in found) == ["y", "z"]
+    cache.clear(node="n")
+    assert [packed.name[-1] for packed in cache.snapshot("n").collection(LB_ENDPOINT, "xdstp:///T/c")] == ["y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("xdstp:///T/c/*", "names a collection"), ("xdstp:///T/c/x?xds.node.id=n", "xds.node.id")],
+)
+def test_names_that_no_client_would_find_are_refused(cache, name, words):
+    """A resource cannot be called like a collection, nor for one client by its context parameters."""
+    with pytest.raises(ConfigurationError, match=words):
+        cache.set({name: endpoint_components_pb2.LbEndpoint()})
+
+
+def test_what_is_wanted_is_made_by_the_hook():
+    """The hook is told what a client newly asks for, and says what is to be run first; nothing is told of nothing."""
+    told = []
+
+    def wanted(view, type_url, names):
+        told.append((view, type_url, set(names)))
+        return (lambda: cache.set(cluster("a"))) if "a" in names else None
+
+    cache = ResourceCache(wanted=wanted)
+    assert cache.want("n", CLUSTER, []) is None
+    assert cache.want("n", CLUSTER, ["b"]) is None
+    cache.want("n", CLUSTER, ["a"])()
+    assert (told, held(cache)) == ([("n", CLUSTER, {"b"}), ("n", CLUSTER, {"a"})], {"a": ""})
 
 
 def test_view_function_decides():

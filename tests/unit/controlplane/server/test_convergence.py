@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from controlplane.server.machine import DeltaRequest, SotwRequest, StreamMachine
 from controlplane.server.resource_map import EMPTY, Packed, Snapshot
-from tests.unit.controlplane.server.packs import CDS, EDS, LDS, RDS, packed
+from tests.unit.controlplane.server.packs import CDS, EDS, LDS, LEDS, RDS, packed
 
 TYPES = (CDS, EDS, LDS, RDS)
 NAMES = ("a", "b", "c")
@@ -242,10 +242,114 @@ class DeltaNothingDangles(NothingDangles):
     delta = True
 
 
+class Collections(RuleBasedStateMachine):
+    """A client of glob collections, with a network that breaks: it comes back with the versions that it holds."""
+
+    KEYS = ("xdstp:///T/a", "xdstp:///T/b")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = Snapshot()
+        self.count = 0
+        self.wanted: set[str] = set()
+        self.held: dict[str, str] = {}  # version by name
+        self._connect()
+
+    def _connect(self) -> None:
+        self.machine = StreamMachine(delta=True, aggregated=True, chunk=20)
+        self.to_client: deque = deque()
+        self.to_server: deque = deque()
+        self.touches: deque = deque()
+        if self.wanted:
+            globs = tuple(f"{key}/*" for key in sorted(self.wanted))
+            self.to_server.append(DeltaRequest(LEDS, globs, known=dict(self.held)))
+
+    @rule(key=st.sampled_from(KEYS), name=st.sampled_from(NAMES), there=st.booleans())
+    def commit(self, key, name, there):
+        """A member is added, changed or removed."""
+        self.count += 1
+        put = [packed(LEDS, f"{key}/{name}", str(self.count))] if there else []
+        self.now = self.now.updated(LEDS, put, () if there else [f"{key}/{name}"])
+        self.touches.append(key)
+
+    @rule(key=st.sampled_from(KEYS))
+    def subscribe(self, key):
+        """The client asks for a collection."""
+        self.wanted.add(key)
+        self.to_server.append(DeltaRequest(LEDS, (f"{key}/*",)))
+
+    @rule(key=st.sampled_from(KEYS))
+    def unsubscribe(self, key):
+        """The client drops a collection and what it has of it."""
+        self.wanted.discard(key)
+        self.held = {name: version for name, version in self.held.items() if not name.startswith(f"{key}/")}
+        self.to_server.append(DeltaRequest(LEDS, (), (f"{key}/*",)))
+
+    @rule()
+    def reconnect(self):
+        """The stream breaks; the client comes back with what it holds."""
+        self._connect()
+
+    @rule()
+    def tell(self):
+        """The machine hears of the oldest commit it was not told of."""
+        if self.touches:
+            self.machine.touch_collection(LEDS, self.touches.popleft())
+
+    @rule()
+    def send(self):
+        """The server's writer sends one response if there is one; what is at rest has none."""
+        at_rest = self.machine.at_rest(self.now)
+        reply = self.machine.next_reply(self.now)
+        assert not (at_rest and reply)
+        if reply is not None:
+            self.to_client.append(reply)
+
+    @rule()
+    def arrive_at_server(self):
+        """The oldest request on its way arrives."""
+        if self.to_server:
+            self.machine.receive(self.to_server.popleft(), self.now)
+
+    @rule()
+    def arrive_at_client(self):
+        """The oldest response on its way arrives."""
+        if self.to_client:
+            reply = self.to_client.popleft()
+            for found in reply.resources:
+                if found.collection in self.wanted:
+                    self.held[found.name] = found.version
+            for name in reply.removed:
+                self.held.pop(name, None)
+            self.to_server.append(DeltaRequest(LEDS, nonce=reply.nonce))
+
+    def teardown(self):
+        """At rest the client holds the members of the collections that it wants, and no others."""
+        for _ in range(500):
+            before = (len(self.touches), len(self.to_client), len(self.to_server), self.machine.at_rest(self.now))
+            self.tell()
+            self.arrive_at_server()
+            self.arrive_at_client()
+            self.send()
+            if before == (0, 0, 0, True):
+                break
+        else:
+            raise AssertionError("client and server never come to rest")
+        there = {found.name: found.version for key in self.wanted for found in self.now.collection(LEDS, key)}
+        assert self.held == there
+
+
+TestCollections = Collections.TestCase
 TestSotwConvergence = Convergence.TestCase
 TestDeltaConvergence = DeltaConvergence.TestCase
 TestSotwNothingDangles = NothingDangles.TestCase
 TestDeltaNothingDangles = DeltaNothingDangles.TestCase
-for _case in (TestSotwConvergence, TestDeltaConvergence, TestSotwNothingDangles, TestDeltaNothingDangles):
+for _case in (
+    TestCollections,
+    TestSotwConvergence,
+    TestDeltaConvergence,
+    TestSotwNothingDangles,
+    TestDeltaNothingDangles,
+):
     _case.settings = SETTINGS
 del _case

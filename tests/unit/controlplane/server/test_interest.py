@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from controlplane.server.interest import Interest
 from controlplane.server.resource_map import Change
-from controlplane.server.subscription import Shift
+from controlplane.server.shift import Shift
+from controlplane.server.type_urls import LB_ENDPOINT
 from tests.unit.controlplane.server.packs import CDS, EDS
 
 
-def found(interest, view, **names):
-    """What is affected by a change, sorted."""
+def found(interest, views, collections=None, **names):
+    """What is affected by a change, sorted: (stream, type, name)."""
     types = {"cds": CDS, "eds": EDS}
-    return sorted(interest.affected(Change(view, {types[key]: tuple(value) for key, value in names.items()})))
+    seen = None if views is None else frozenset(views)
+    named = {types[key]: tuple(value) for key, value in names.items()}
+    keys = {LB_ENDPOINT: frozenset(collections)} if collections else {}
+    return sorted(concern[:3] for concern in interest.affected(Change(seen, named, keys)))
 
 
 def test_only_subscribers_are_affected():
@@ -27,12 +31,30 @@ def test_only_subscribers_are_affected():
 
 
 def test_change_of_one_view_reaches_its_streams_only():
-    """What is set for one view wakes no stream of another."""
+    """What is set for some views wakes no stream of another."""
     interest: Interest[str] = Interest()
     interest.apply("n1", "one", Shift(EDS, frozenset("a")))
     interest.apply("n2", "two", Shift(EDS, frozenset("a")))
-    assert found(interest, "n2", eds="a") == [("two", EDS, "a")]
-    assert found(interest, "n3", eds="a") == []
+    assert found(interest, ["n2", "n9"], eds="a") == [("two", EDS, "a")]
+    assert found(interest, ["n3"], eds="a") == []
+
+
+def test_collections_are_found_by_key():
+    """A change in a glob collection reaches the streams that subscribe to it, not those of its neighbour."""
+    interest: Interest[str] = Interest()
+    interest.apply("n", "one", Shift(LB_ENDPOINT, collections_added=frozenset({"k1"})))
+    interest.apply("n", "two", Shift(LB_ENDPOINT, collections_added=frozenset({"k2"})))
+    assert found(interest, None, {"k1", "k3"}) == [("one", LB_ENDPOINT, "k1")]
+
+
+def test_views_of_a_name():
+    """Who asks for a name is told by view, be it by the name or by asking for all."""
+    interest: Interest[str] = Interest()
+    interest.apply("n1", "one", Shift(EDS, frozenset("a")))
+    interest.apply("n2", "all", Shift(EDS, wildcard=True))
+    assert interest.views(EDS, "a") == {"n1", "n2"}
+    assert interest.views(EDS, "b") == {"n2"}
+    assert interest.views(CDS, "a") == frozenset()
 
 
 def test_nothing_is_left_of_what_was_dropped():
@@ -40,8 +62,10 @@ def test_nothing_is_left_of_what_was_dropped():
     interest: Interest[str] = Interest()
     interest.apply("n", "one", Shift(EDS, frozenset("ab")))
     interest.apply("n", "one", Shift(CDS, wildcard=True))
+    interest.apply("n", "one", Shift(LB_ENDPOINT, collections_added=frozenset({"k"})))
     interest.apply("n", "one", Shift(EDS, dropped=frozenset("a")))
     interest.apply("n", "one", Shift(CDS, wildcard=False))
     assert found(interest, "n", eds="ab", cds="a") == [("one", EDS, "b")]
-    interest.drop("n", "one", {EDS: {"b"}, CDS: set()})
-    assert interest._views == {}
+    rest = [Shift(EDS, dropped=frozenset("b")), Shift(LB_ENDPOINT, collections_dropped=frozenset({"k"}))]
+    interest.drop("one", rest)
+    assert (interest._named, interest._collected, interest._wild) == ({}, {}, {})

@@ -38,8 +38,8 @@ def test_one_change_among_many_copies_one_bucket():
     """Changing one of 10,000 resources leaves all buckets but one shared with the map before."""
     many = EMPTY.updated(packed(EDS, str(index)) for index in range(10_000))
     changed = many.updated([packed(EDS, "77", "2")])
-    shared = sum(a is b for a, b in zip(many._buckets, changed._buckets, strict=True))
-    assert shared == len(many._buckets) - 1
+    shared = sum(a is b for a, b in zip(many._entries._buckets, changed._entries._buckets, strict=True))
+    assert shared == len(many._entries._buckets) - 1
     assert [found.name for found in changed.changes_from(many)[0]] == ["77"]
     assert changed.version != many.version
 

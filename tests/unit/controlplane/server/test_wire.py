@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -12,7 +13,7 @@ from google.protobuf import any_pb2
 from controlplane.server.machine import Reply
 from controlplane.server.packing import pack
 from controlplane.server.type_urls import CLUSTER, ENDPOINT, LB_ENDPOINT, LISTENER, ROUTE
-from controlplane.server.wire import Assembler, Limits, Refused, decode_delta, decode_node, decode_sotw
+from controlplane.server.wire import Assembler, Limits, Refused, RequestReader, decode_delta, decode_node, decode_sotw
 from meshsdk.errors import ConfigurationError
 
 LIMITS = Limits(names=3, name_bytes=10)
@@ -172,3 +173,30 @@ def test_node_without_json_form_is_refused():
     message.metadata.update({"x": float("inf")})
     with pytest.raises(Refused, match="metadata"):
         decode_node(message)
+
+
+def test_state_of_the_world_has_no_collections():
+    """A glob in a state-of-the-world request is refused in words; a single xdstp name is a name like any other."""
+    message = discovery_pb2.DiscoveryRequest(type_url=ENDPOINT, resource_names=["a", "xdstp:///T/orders/*"])
+    with pytest.raises(Refused, match=r"xdstp:///T/orders/\*.*only the incremental protocol"):
+        decode_sotw(message.SerializeToString(), "", Limits())
+    message = discovery_pb2.DiscoveryRequest(type_url=ENDPOINT, resource_names=["xdstp:///T/orders/x"])
+    assert decode_sotw(message.SerializeToString(), "", Limits())[0].names == ("xdstp:///T/orders/x",)
+
+
+def test_short_requests_are_read_once():
+    """The same ACK of many streams is decoded once; requests with a node, and other services', are not mixed up."""
+    reader = RequestReader(Limits())
+    ack = discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINT, response_nonce="7").SerializeToString()
+    request, _ = reader.read(ack, "", delta=True)
+    assert reader.read(ack, "", delta=True)[0] is request
+    assert reader.read(ack, ENDPOINT, delta=True)[0] is not request
+    with pytest.raises(Refused, match="not a envoy"):
+        reader.read(ack, "", delta=False)
+    named = discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINT, node=base_pb2.Node(id="n")).SerializeToString()
+    assert reader.read(named, "", delta=True)[1].id == "n"
+    assert reader.read(named, "", delta=True)[0] is not reader.read(named, "", delta=True)[0]
+    for nonce in range(10_000):
+        other = discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINT, response_nonce=str(nonce))
+        reader.read(other.SerializeToString(), "", delta=True)
+    assert len(reader._known) <= 4_096
