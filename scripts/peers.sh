@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds, into .cache/peers, the real servers that `make test-peers` starts and that no package registry has ready-made:
-# Consul, from its Go module (MPL 2.0). Needs Go and the Go module proxy; takes some minutes, once.
+# Nacos (peers_nacos.sh); Consul, from its Go module (MPL 2.0). Needs Go and the Go module proxy; takes some minutes, once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/debian.sh
+scripts/peers_nacos.sh
 
 # The newest version of which the proxy has every requirement: Consul's main module asks for its own submodules by
 # relative paths, which a module cannot have; 1.14.4 builds with the published versions of them that it names as well.

@@ -35,6 +35,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A control plane that vanished without a FIN is noticed while a watch idles.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # core counts a minute for an answer, whatever the line above says
     # Its own connection: a channel shared with others would share their backoff too.
     ("grpc.use_local_subchannel_pool", 1),
 )

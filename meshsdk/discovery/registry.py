@@ -57,10 +57,11 @@ class Catalog(Protocol):
 
 
 class Watch(Protocol):
-    """One running subscription. `skipped`: how many entries that others left it cannot use at present."""
+    """One running subscription."""
 
     @property
-    def skipped(self) -> int: ...
+    def skipped(self) -> int:
+        """How many entries that others left it cannot use at present."""
 
     def cancel(self) -> None:
         """Ends it; idempotent. A delivery under way may still finish."""

@@ -34,6 +34,7 @@ from meshsdk.errors import ConfigurationError, RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
 
 _POLL = 0.1  # seconds
+_CLOSING = 2.0  # seconds to wait for a watch that is in the middle of reading
 _KEPT_CHANGES = 20_000  # a watch that is further behind reads everything anew
 _MAX_BODY = 256 * 1024  # bytes; a larger one is not read from the file
 _BODY = f"CASE WHEN length(body) <= {_MAX_BODY} THEN body END"
@@ -160,6 +161,8 @@ class SqliteRegistry:
             file, self._file = self._file, None
         for watch in watches:
             watch.cancel()
+        for watch in watches:
+            watch.join(_CLOSING)  # each has the file open
         if file is not None:
             file.close()
 

@@ -181,8 +181,14 @@ def test_what_pods_say_becomes_the_instances(cluster, caplog):
     cluster.put_pod("p", labels=labels, annotations=notes)
     cluster.put_pod("q", annotations={"meshsdk.io/weight": "many"})
     cluster.put_slice("s", endpoint(A, pod="p"), endpoint(B, pod="q"))
+    cluster.server.control("hold", plural="pods", seconds=0.3)  # the slices are there first, and wait for them
+    cluster.server.control("requests")
     follower = Follower(cluster.open(), "orders")
     follower.wait(lambda: len(seen(follower)) == 2, "both pods")
+    cluster.server.control("hold", plural="pods", seconds=0)
+    asked = [each for each in cluster.server.control("requests")["requests"] if "/pods" in each]
+    assert asked
+    assert all("(metadata)" in each for each in asked), "pods are never asked for as a whole"
     known = follower.apps["orders"][f"{A}:50051"]
     assert known == Instance(
         "orders",

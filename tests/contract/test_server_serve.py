@@ -240,8 +240,10 @@ def test_the_control_plane_of_the_bootstrap_is_the_registry(serve, registry, pla
     served = serve(bootstrap=bootstrap(plane))
     served.wait_online()
     (first,) = registry.instances("orders")
-    renewed = registry._leases[registry._lease_of["orders", first.id]].expires
-    until(lambda: registry._leases[registry._lease_of["orders", first.id]].expires > renewed, "the lease was renewed")
+    shelf = registry._shelf
+    registered = shelf.leases[shelf.lease_of["orders", first.id]]
+    first_end = registered.expires
+    until(lambda: registered.expires > first_end, "the lease was renewed")
     served.drain()
     assert registry.instances("orders") == ()
 

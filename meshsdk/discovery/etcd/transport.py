@@ -31,6 +31,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     # A member that vanished without a FIN. etcd closes the connection of who pings more often than every 5 s.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # core counts a minute for an answer, whatever the line above says
     ("grpc.max_receive_message_length", _MAX_ANSWER),
     # Its own connection: a channel shared with others would share their backoff too.
     ("grpc.use_local_subchannel_pool", 1),

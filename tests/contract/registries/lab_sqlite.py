@@ -47,7 +47,7 @@ class TheLab(Lab):
         super().__init__(server)
         self._folder = Path(tempfile.mkdtemp(prefix="meshsdk-sqlite-"))
         self._clock = Clock()
-        open_url(urlsplit(self._url)).get_revision("any", "any")  # makes the file
+        self.open().get_revision("any", "any")  # makes the file
 
     def connect(self) -> SqliteRegistry:
         """Returns a client with a connection of its own."""
