@@ -20,6 +20,7 @@ from controlplane.snapshot import Packed, ResourceCache
 from controlplane.translate.endpoints import Instances
 from controlplane.translate.roster import Roster, Single
 from controlplane.translate.targets import Target
+from controlplane.withdrawn import WithdrawnCollections
 
 LAYER = "endpoints:leds"  # of the cache: the EDS resources for clients that take LEDS
 EVERYTHING = "*"  # asked for by those who subscribe to all EDS resources
@@ -48,6 +49,7 @@ class EndpointSets:
         self._dirty: set[str] = set()  # kept targets that changed
         self._asked: dict[bool, set[str]] = {False: set(), True: set()}  # names by form: LEDS or not
         self._idle: dict[bool, set[str]] = {False: set(), True: set()}  # those that nobody asked for at the last look
+        self._withdrawn = WithdrawnCollections(cache)
 
     # -- targets ----------------------------------------------------------------------------------------------------
 
@@ -114,12 +116,17 @@ class EndpointSets:
         """Returns the names that were asked for."""
         return frozenset().union(*self._asked.values())
 
-    def release(self, still: Callable[[str], Collection[bool]]) -> None:
+    def withdrawn(self) -> frozenset[str]:
+        """Returns the keys of the collections that are left of targets which are no longer configured."""
+        return self._withdrawn.keys()
+
+    def release(self, still: Callable[[str], Collection[bool]], collected: Collection[str]) -> None:
         """Takes away what nobody asks for any more, the second time that it is so: clients come back.
 
-        `still`: the forms in which a name is asked for.
+        `still`: the forms in which a name is asked for. `collected`: keys of the collections that are asked for.
         """
         with self._cache.batch():
+            self._withdrawn.release(collected)
             for leds in (False, True):
                 idle = {name for name in self._asked[leds] if leds not in still(name)}
                 over = idle & self._idle[leds]
@@ -149,13 +156,18 @@ class EndpointSets:
                     self._cache.set(_plain(kept.roster))
                 if leds and not kept.leds:
                     kept.leds = True
-                    self._cache.set(map(_single, kept.roster.singles()))
+                    singles = kept.roster.singles()
+                    self._cache.set(map(_single, singles))
                     self._cache.set(_skeleton(kept.roster), node=LAYER)
+                    self._cache.delete(
+                        LB_ENDPOINT, self._withdrawn.take(name).difference(each.name for each in singles)
+                    )
 
     def _unmake(self, name: str, *, leds: bool) -> None:
         kept = self._kept.get(name)
         if kept is None or self._wanted(name, leds=leds):
             return
+        self._catch_up(name, kept)
         if leds and kept.leds:
             kept.leds = False
             self._cache.delete(ENDPOINT, name, node=LAYER)
@@ -165,19 +177,18 @@ class EndpointSets:
             self._cache.delete(ENDPOINT, name)
         if not kept.plain and not kept.leds:
             del self._kept[name]
-            self._dirty.discard(name)
 
     def _drop(self, name: str, kept: _Kept, *, to_come: Target | None) -> None:
         """Takes a target out of the cache; what is made anew under its name is left to be replaced."""
-        self._dirty.discard(name)
-        singles = set(kept.roster.forget_singles()) if kept.leds else set()
+        self._catch_up(name, kept)
         if to_come is None:
             self._cache.delete(ENDPOINT, name)
             self._cache.delete(ENDPOINT, name, node=LAYER)
+            self._withdrawn.leave(name, kept.roster.singles() if kept.leds else ())
         else:
+            singles = set(kept.roster.forget_singles()) if kept.leds else set()
             fresh = self._kept[name] = _Kept(self._roster(to_come), plain=kept.plain, leds=kept.leds)
             singles.difference_update(self._publish(fresh, fresh.roster.singles() if kept.leds else ()))
-        if singles:
             self._cache.delete(LB_ENDPOINT, singles)
 
     def _publish(self, kept: _Kept, singles: Iterable[Single]) -> set[str]:
@@ -205,16 +216,21 @@ class EndpointSets:
 
     def flush(self) -> bool:
         """Publishes what changed; returns whether there was anything."""
-        dirty, self._dirty = self._dirty, set()
-        if not dirty:
+        if not self._dirty:
             return False
         with self._cache.batch():
-            for name in dirty:
-                kept = self._kept[name]
-                moved = kept.roster.take_moved() if kept.leds else {}
-                self._publish(kept, (single for single in moved.values() if single is not None))
-                self._cache.delete(LB_ENDPOINT, [single for single, now in moved.items() if now is None])
+            for name in tuple(self._dirty):
+                self._catch_up(name, self._kept[name])
         return True
+
+    def _catch_up(self, name: str, kept: _Kept) -> None:
+        """Brings the cache up to a roster, if that changed."""
+        if name not in self._dirty:
+            return
+        self._dirty.discard(name)
+        moved = kept.roster.take_moved() if kept.leds else {}
+        self._publish(kept, (single for single in moved.values() if single is not None))
+        self._cache.delete(LB_ENDPOINT, [single for single, now in moved.items() if now is None])
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

@@ -141,9 +141,16 @@ class Publication:
         """Returns the EDS resources that were asked for."""
         return self._sets.asked()
 
-    def release(self, still: Callable[[str], Collection[str]]) -> None:
-        """Takes EDS resources away that nobody asks for any more. `still`: the keys of the views that ask for one."""
-        self._sets.release(lambda name: {self._takes_leds(key) for key in still(name)})
+    def withdrawn(self) -> frozenset[str]:
+        """Returns the keys of the LEDS collections that are served only because clients may still ask for them."""
+        return self._sets.withdrawn()
+
+    def release(self, still: Callable[[str], Collection[str]], collected: Collection[str]) -> None:
+        """Takes EDS resources and collections away that nobody asks for any more.
+
+        `still`: the keys of the views that ask for an EDS resource. `collected`: those of `withdrawn` asked for.
+        """
+        self._sets.release(lambda name: {self._takes_leds(key) for key in still(name)}, collected)
 
     def _takes_leds(self, key: str) -> bool:
         view = self._layers.find(key)

@@ -45,9 +45,9 @@ class Interest(Generic[StreamT]):
             self.apply("", stream, shift)
 
     def views(self, type_url: str, name: str) -> frozenset[str]:
-        """Returns the views of the streams that want a name, be it by asking for all of its type."""
-        named, wild = self._named.get((type_url, name), {}), self._wild.get(type_url, {})
-        return frozenset((*named.values(), *wild.values()))
+        """Returns the views of the streams that want a name, or the glob collection of a key, or all of the type."""
+        named, collected = self._named.get((type_url, name), {}), self._collected.get((type_url, name), {})
+        return frozenset((*named.values(), *collected.values(), *self._wild.get(type_url, {}).values()))
 
     def affected(self, change: Change) -> Iterator[tuple[StreamT, str, str, bool]]:
         """Yields (stream, type URL, name, False) for each name that a stream wants; name "" for one that wants all.

@@ -13,11 +13,14 @@ The rules, in the order in which `next_reply` applies them:
    `type_urls.ORDER`. Listeners and routes are pushed only when everything they may refer to is sent, and the clusters
    are acknowledged: Envoy holds that ACK back until new clusters are warm.
 4. Clusters and endpoints are taken away last, when listeners and routes are sent and acknowledged. A client that
-   rejected its new routes keeps the clusters of the old ones.
+   rejected its new routes keeps the clusters of the old ones. One that names its clusters asks for the new ones only
+   after it acknowledged the routes to them, and sends calls to the old ones until it has them; so it is let to drop
+   those itself. Only what it still names after a while (`let_go`) it is told of.
 5. A cluster sent anew takes its endpoints along, changed or not, be they one resource or a collection: Envoy finishes
    warming only when they arrive.
 6. A single endpoint (LEDS) that is gone must get no calls, whatever listeners and routes are waiting for: it is taken
-   away as soon as the client has taken the EDS resources that may no longer name its locality.
+   away as soon as the client has taken the EDS resources that may no longer name its locality. (What was configured
+   no longer is not gone in this sense: whoever fills the cache leaves its endpoints there, see `withdrawn`.)
 """
 
 from __future__ import annotations
@@ -80,6 +83,9 @@ class StreamMachine:
         self.forgetful = False  # see Subscription.resume; known with the first request
         self.subscriptions: dict[str, Subscription] = {}
         self.stale = 0  # requests ignored because they answered an older response
+        # (type URL, name) of what is gone and left to the client to drop
+        self.withheld: frozenset[tuple[str, str]] = frozenset()
+        self._overdue: frozenset[tuple[str, str]] = frozenset()  # those that it did not drop in time
         self._aggregated = aggregated
         self._chunk = chunk
         self._nonce = 0
@@ -95,12 +101,18 @@ class StreamMachine:
         subscription = self.subscriptions.get(type_url)
         if subscription is not None:
             subscription.touch(name)
+        if self._overdue:
+            self._overdue -= {(type_url, name)}
 
     def touch_collection(self, type_url: str, key: str) -> None:
         """Notes that a glob collection changed."""
         subscription = self.subscriptions.get(type_url)
         if subscription is not None:
             subscription.touch_collection(key)
+
+    def let_go(self) -> None:
+        """The client had time to drop what is `withheld`: from now on it may be told that it is gone."""
+        self._overdue, self.withheld = self.withheld, frozenset()
 
     def held(self) -> Iterator[Shift]:
         """Yields the shifts that end all subscriptions."""
@@ -122,9 +134,14 @@ class StreamMachine:
         """Takes a request; returns how the subscription moved, None if the request is stale."""
         known = self.subscriptions.get(request.type_url)
         subscription = known or self._add(request.type_url)
+        shift: Shift | None
         if isinstance(request, DeltaRequest):
-            return self._receive_delta(subscription, request, snapshot, first=known is None)
-        return self._receive_sotw(subscription, request, snapshot.of(request.type_url), first=known is None)
+            shift = self._receive_delta(subscription, request, snapshot, first=known is None)
+        else:
+            shift = self._receive_sotw(subscription, request, snapshot.of(request.type_url), first=known is None)
+        if self.withheld and shift:
+            self.withheld -= {(request.type_url, name) for name in shift.dropped}
+        return shift
 
     def _receive_sotw(
         self, subscription: Subscription, request: SotwRequest, resources: ResourceMap, *, first: bool
@@ -195,7 +212,15 @@ class StreamMachine:
                 named = named and not (subscription.type_url == ENDPOINT and (unsent or subscription.awaiting))
             else:
                 quiet = quiet and not subscription.awaiting and not subscription.rejected
-        return self._break(snapshot, gone) if gone and quiet else None
+        self.withheld = self._to_drop(gone) - self._overdue if quiet else frozenset()
+        return self._break(snapshot, gone) if quiet and not self.withheld else None
+
+    def _to_drop(self, gone: Mapping[str, Owed]) -> frozenset[tuple[str, str]]:
+        """Returns what is gone that a client which follows routes to clusters it names drops of its own accord."""
+        clusters = self.subscriptions.get(CLUSTER)
+        if clusters is None or clusters.wildcard or FOUNDATION.issuperset(self.subscriptions):
+            return frozenset()
+        return frozenset((type_url, name) for type_url, owed in gone.items() for name in owed.gone)
 
     def at_rest(self, snapshot: Snapshot) -> bool:
         """Returns whether `next_reply` would surely find nothing; cheaper, for the many requests that only say ACK."""

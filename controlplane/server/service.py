@@ -42,6 +42,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),  # core counts a minute for an answer, whatever the line above says
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
@@ -135,7 +136,7 @@ class XdsServer:
         return self._ask(self._count, self._tally.counters({}, 0))
 
     def asking(self, type_url: str, names: Iterable[str]) -> Mapping[str, frozenset[str]]:
-        """Returns, by name, the keys of the views that ask for resources; `*` for those who ask for all of the type."""
+        """Returns the keys of the views that ask for resources, by name (`*` for all) or key of a glob collection."""
         listed = tuple(names)
         return self._ask(lambda: {name: self._interest.views(type_url, name) for name in listed}, {})
 

@@ -21,6 +21,9 @@ from controlplane.server.type_urls import Method
 from controlplane.server.wire import Assembler, Limits, Refused, RequestReader, decode_node
 from controlplane.snapshot import ResourceCache
 
+# Seconds for a client to drop the clusters that its new routes lead to no more: as long as gRPC's clients wait for one
+# that they asked for (A57), so the new ones are there by then, or given up.
+LEAVE = 15.0
 _FORGETFUL = "envoy"  # user agents that do not say which members of glob collections they hold
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -47,7 +50,7 @@ class Stream:
     """Mutable; owned by the server's loop thread."""
 
     __slots__ = (
-        *("_context", "_end", "_host", "_method", "_nacked_at", "_wake"),
+        *("_context", "_end", "_host", "_leaving", "_method", "_nacked_at", "_timer", "_wake"),
         *("id", "machine", "node", "opened_at", "sent", "view"),
     )
 
@@ -59,6 +62,8 @@ class Stream:
         self.opened_at = time.time()
         self.sent = 0
         self._nacked_at: dict[str, float] = {}  # by type URL
+        self._leaving: frozenset[tuple[str, str]] = frozenset()  # what `_timer` was set for
+        self._timer: asyncio.TimerHandle | None = None
         self._host = host
         self._method = method
         self._context = context
@@ -89,6 +94,7 @@ class Stream:
         try:
             await self._write(reader)
         finally:
+            self._set_timer(frozenset())
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):  # told already, by result() in _write
                 await reader
@@ -99,11 +105,23 @@ class Stream:
             self._wake.clear()
             while (reply := self._next()) is not None:
                 await self._send(reply)
+            if self.machine.withheld != self._leaving:
+                self._set_timer(self.machine.withheld)
             if self._end is not None:
                 await self._context.abort(*self._end)
             if reader.done():
                 reader.result()  # raises what the reader failed of, for grpc to log and to answer
                 return
+
+    def _set_timer(self, leaving: frozenset[tuple[str, str]]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._leaving = leaving
+        self._timer = asyncio.get_running_loop().call_later(LEAVE, self._let_go) if leaving else None
+
+    def _let_go(self) -> None:
+        self.machine.let_go()
+        self._wake.set()
 
     # Stages of their own: a task that waits must not hold on to a response or a snapshot, which may be large and old.
 

@@ -6,6 +6,7 @@ is settled so, in accord with what Envoy needs (its `leds.cc`):
 - The first response on a stream that speaks of a collection is its whole listing, unless the stream was opened with
   the versions of its members: then all responses are changes. Members that a listing leaves out are gone.
 - An empty collection is told by its own name among the removed resources. It is a state like any other, no error.
+- One that is emptied when the EDS resource that names it is absent goes the way of that: the last good one stays (A88).
 - A malformed member is refused by its name; its last good resource stays in force (A88), and so do all others.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from meshsdk.errors import InvalidResource
 from meshsdk.model.collection import Arrivals, EndpointCollection, LbEndpoint, Member
-from meshsdk.model.resources import Kind
+from meshsdk.model.resources import ClusterEndpoints, Kind
 from meshsdk.model.snapshot import Key
 from meshsdk.xds_client.intake import Decode, Outcome, Source, checked_decode, reported
 from meshsdk.xds_client.messages import Received, Response
@@ -143,6 +144,9 @@ class CollectionIntake:
             removed = {member.id for member in known.members} - {member.id for member in told.put} - told.refused.keys()
         dropped = removed if self.source.keep else removed | told.refused.keys()
         resource = known.updated(told.put, dropped)
+        if len(known.members) and not len(resource.members) and self._is_orphan(key.name):
+            self._keep(entry)
+            return
         refused = {} if whole else dict(known.refused)
         for identifier in (*removed, *(member.id for member in told.put)) if refused else ():
             refused.pop(identifier, None)
@@ -150,6 +154,24 @@ class CollectionIntake:
         words = _words(resource, self.source.server)
         status = EntryStatus.INVALID if words else EntryStatus.PRESENT
         self._put(Entry(key, status, resource, version, words, b"", self.source.server))
+
+    def _is_orphan(self, name: str) -> bool:
+        """Whether a collection is in use only by EDS resources that their server has taken away.
+
+        Looks through the store; asked only when a collection loses its last member.
+        """
+        naming = [
+            entry
+            for entry in self.store.entries()
+            if isinstance(entry.resource, ClusterEndpoints)
+            and any(canonical(one.collection) == name for one in entry.resource.localities if one.collection)
+        ]
+        return bool(naming) and all(entry.status is EntryStatus.ABSENT for entry in naming)
+
+    def _keep(self, entry: Entry) -> None:
+        self.listed.discard(entry.key.name)  # the server knows us to have none: what it says next is a listing
+        words = f"xDS server {self.source.server} has no endpoints in {entry.key.name!r}, and not what names it"
+        self._put(replace(entry, status=EntryStatus.ABSENT, problem=words))
 
     def _put(self, entry: Entry) -> None:
         known = self.store.get(entry.key)

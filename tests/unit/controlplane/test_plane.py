@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -11,10 +11,13 @@ from controlplane.config.documents import parse
 from controlplane.config.problems import ConfigurationRefused
 from controlplane.plane import Plane
 from controlplane.registries.feed import Feed
+from controlplane.server.node import Node
 from controlplane.server.resource_map import Change
+from controlplane.server.type_urls import ENDPOINT, LB_ENDPOINT
 from controlplane.store.memory import MemoryStore
 from controlplane.store.port import StoredResource, StoreError
 from controlplane.store.shared import Drained, StoreConflict
+from controlplane.translate.view import LEDS_FEATURE
 from meshsdk.model.instance import Increment, Instance
 
 
@@ -46,6 +49,11 @@ kind: ServiceEntry
 metadata: {{name: {0}}}
 spec: {{hosts: [{1}], ports: [{{number: 80, name: grpc}}]}}
 """
+
+
+LISTED = SERVICE.format("orders", "orders").replace(
+    "spec: {", "spec: {resolution: STATIC, endpoints: [{address: 10.0.0.1}], "
+)
 
 
 class Shared(MemoryStore):
@@ -184,3 +192,23 @@ def test_a_change_that_is_always_second_ends() -> None:
     with pytest.raises(StoreError, match="change the configuration all the time; nothing was changed"):
         plane.apply(SERVICE.format("orders", "orders"), "f.yaml")
     assert "orders" not in plane.hosts()
+
+
+def test_sweep_asks_who_still_wants_what_is_left_of_a_service() -> None:
+    """The endpoints of a service that was deleted stay for the clients that ask for them, and go when none does."""
+    plane = Plane(None, MemoryStore(), lambda: 0.0, lambda: None)
+    plane.apply(LISTED, "f.yaml")
+    view = plane.cache.view_of(Node("n", features=frozenset({LEDS_FEATURE})))
+    plane.cache.want(view, ENDPOINT, ["orders"])()
+    plane.delete(plane.resources()[0].id)
+    (left,) = plane.cache.snapshot(view).of(LB_ENDPOINT)
+    for wanted, there in [(True, 1), (True, 1), (False, 1), (False, 0)]:
+        asked: list[tuple[str, list[str]]] = []
+
+        def asking(type_url: str, names: Iterable[str], asked=asked, wanted=wanted) -> dict[str, frozenset[str]]:
+            asked.append((type_url, list(names)))
+            return dict.fromkeys(names, frozenset({view} if wanted else ()))
+
+        plane.sweep(lambda: [view], asking)
+        assert (LB_ENDPOINT, [left.collection]) in asked
+        assert len(plane.cache.snapshot(view).of(LB_ENDPOINT)) == there

@@ -352,7 +352,7 @@ def test_endpoint_that_moves_is_one_commit(unasked: Published) -> None:
 
 
 def test_configuration_leaves_unchanged_endpoints_alone(unasked: Published) -> None:
-    """Of a changed configuration only the targets that it changes are made anew; a target that ends takes all along."""
+    """Of a changed configuration only the targets that it changes are made anew; one that ends takes its EDS along."""
     leds, plain = unasked.client(features=(LEDS_FEATURE,)), unasked.client()
     for key in (leds, plain):
         unasked.publication.ask(key, ["orders", "orders|v1"])
@@ -367,7 +367,73 @@ def test_configuration_leaves_unchanged_endpoints_alone(unasked: Published) -> N
     assert unasked.singles() == ["orders%7Cv1/-/10.0.0.1%3A80", "orders/-/10.0.0.1%3A80"]
     unasked.configure("")
     assert unasked.endpoints("orders|v1", plain) is unasked.endpoints("orders|v1", leds) is None
-    assert unasked.singles() == ["orders/-/10.0.0.1%3A80"]
+
+
+V1, WHOLE = "orders%7Cv1/-/10.0.0.1%3A80", "orders/-/10.0.0.1%3A80"
+RENAMED = TEXT.replace("name: v1", "name: v2").replace("subset: v1", "subset: v2")
+LEFT = "xdstp:///envoy.config.endpoint.v3.LbEndpoint/orders|v1/-"  # the key of its collection
+
+
+def test_collection_outlives_its_target(unasked: Published) -> None:
+    """What a subset had stays as it was after the subset ends, until the second look at which nobody asks for it."""
+    publication = unasked.publication
+    publication.ask(unasked.client(features=(LEDS_FEATURE,)), ["orders|v1"])
+    unasked.configure(RENAMED)
+    unasked.remove(ORDERS)
+    publication.flush()
+    for asked in [LEFT], [], [LEFT], []:
+        assert publication.withdrawn() == {LEFT}
+        publication.release(lambda name: (), asked)
+        assert unasked.singles() == [V1]
+    unasked.commits.clear()
+    publication.release(lambda name: (), [])
+    assert (unasked.singles(), publication.withdrawn()) == ([], frozenset())
+    assert len(unasked.commits) == 1
+
+
+def test_target_that_comes_back_has_the_endpoints_of_now(unasked: Published) -> None:
+    """A subset that is there again before its collections were released has those of its members that there are now."""
+    key = unasked.client(features=(LEDS_FEATURE,))
+    unasked.publication.ask(key, ["orders|v1"])
+    unasked.put(replace(ORDERS, id="2", address="10.0.0.2:80", zone="b"))
+    unasked.publication.flush()
+    unasked.configure(RENAMED)
+    unasked.remove(ORDERS)
+    unasked.put(replace(ORDERS, id="3", address="10.0.0.3:80", zone="b"))
+    unasked.publication.flush()
+    assert unasked.singles() == ["orders%7Cv1/%3Ab%3A/10.0.0.2%3A80", V1]
+    unasked.configure(TEXT)
+    assert unasked.singles() == ["orders%7Cv1/%3Ab%3A/10.0.0.2%3A80", "orders%7Cv1/%3Ab%3A/10.0.0.3%3A80"]
+    assert unasked.endpoints("orders|v1", key) == ["orders%7Cv1/%3Ab%3A/*"]
+    assert not unasked.publication.withdrawn()
+
+
+def test_service_without_instances_is_told_at_once(unasked: Published) -> None:
+    """The last instance of a service takes its endpoint along; that of an application which was dropped had none."""
+    publication = unasked.publication
+    publication.ask(unasked.client(features=(LEDS_FEATURE,)), ["users", "orders"])
+    unasked.put(Instance("users", "1", "10.0.0.9:80"))
+    publication.flush()
+    assert unasked.singles() == [WHOLE, "users/-/10.0.0.9%3A80"]
+    unasked.remove(Instance("users", "1", "10.0.0.9:80"))
+    publication.flush()
+    assert unasked.singles() == [WHOLE]
+    publication.drop_apps(["users"])
+    assert not publication.withdrawn()
+
+
+def test_instance_that_went_with_a_change_of_its_target_is_gone(unasked: Published) -> None:
+    """What left a target, and was not published yet when the configuration changed it, does not stay behind."""
+    key = unasked.client(features=(LEDS_FEATURE,))
+    unasked.publication.ask(key, ["orders", "orders|v1"])
+    unasked.remove(ORDERS)
+    unasked.configure(TEXT + WORKLOAD)
+    assert unasked.singles() == ["orders/-/10.9.9.9%3A80"]
+    unasked.put(ORDERS)
+    unasked.publication.flush()
+    unasked.remove(ORDERS)
+    unasked.configure(RENAMED)
+    assert unasked.singles() == []
 
 
 WORKLOAD = """\
@@ -399,17 +465,17 @@ def test_what_nobody_asks_for_any_more_goes_at_the_second_look(unasked: Publishe
         publication.ask(key, ["orders", "orders|v1"])
     assert publication.asked() == {"orders", "orders|v1"}
     asking = {"orders": {plain}, "orders|v1": {leds}}
-    publication.release(lambda name: asking.get(name, ()))
+    publication.release(lambda name: asking.get(name, ()), ())
     assert unasked.endpoints("orders", leds) == ["orders/-/*"]
-    publication.release(lambda name: asking.get(name, ()))
+    publication.release(lambda name: asking.get(name, ()), ())
     assert unasked.endpoints("orders", leds) == unasked.endpoints("orders", plain) == ["10.0.0.1"]
     assert unasked.endpoints("orders|v1", plain) is None
     assert unasked.singles() == ["orders%7Cv1/-/10.0.0.1%3A80"]
-    publication.release(lambda name: ())
+    publication.release(lambda name: (), ())
     publication.ask(plain, ["orders"])
-    publication.release(lambda name: ())
+    publication.release(lambda name: (), ())
     assert (unasked.endpoints("orders"), unasked.singles()) == (["10.0.0.1"], [])
-    publication.release(lambda name: ())
+    publication.release(lambda name: (), ())
     assert not len(unasked.cache.snapshot().of(names.ENDPOINT))
     publication.ask(plain, ["orders"])
     assert unasked.endpoints("orders") == ["10.0.0.1"]

@@ -316,6 +316,54 @@ def test_unwanted_collection_is_unsubscribed_and_forgotten():
     assert set(bench.collection(GLOB)) == {"d"}
 
 
+def named_by_endpoints(*names: str) -> Bench:
+    """A bench with three members, and EDS resources that name their collection."""
+    bench = listed()
+    decode = bench.machine._decode
+    place = LocalityEndpoints(Locality(), 0, 1, EndpointCollection(GLOB).endpoints, GLOB)
+    bench.machine._decode = lambda kind, raw, *rest: (
+        (raw.decode()[0], ClusterEndpoints(raw.decode()[0], (place,))) if kind is EDS else decode(kind, raw, *rest)
+    )
+    bench.want(EDS, *names)
+    bench.respond(EDS, *(received(EDS, name, named=True) for name in names))
+    return bench
+
+
+@pytest.mark.parametrize("removed", [(GLOB,), (f"{BASE}/a", f"{BASE}/b", f"{BASE}/c")])
+def test_collection_outlives_the_resource_that_names_it(removed):
+    """A88: after the EDS resource was taken away its endpoints stay as well; what comes next is all there is."""
+    bench = named_by_endpoints("e")
+    bench.respond(EDS, removed=("e",))
+    bench.respond(LEDS, removed=removed)
+    entry = bench.entry(LEDS, GLOB)
+    assert (entry.status, set(bench.collection(GLOB))) == (EntryStatus.ABSENT, {"a", "b", "c"})
+    assert "and not what names it" in entry.problem
+    (_, request) = sent(reconnected(bench))
+    assert request == DeltaRequest(LEDS.value, (GLOB,), initial_versions={})
+    bench.respond(LEDS, member("d"))
+    assert (bench.entry(LEDS, GLOB).status, set(bench.collection(GLOB))) == (EntryStatus.PRESENT, {"d"})
+
+
+def test_collection_is_listed_anew_when_it_comes_back():
+    """The server, which knows us to have none, tells all members on the same stream; the others are gone."""
+    bench = named_by_endpoints("e")
+    bench.respond(EDS, removed=("e",))
+    bench.respond(LEDS, removed=(GLOB,))
+    bench.respond(EDS, received(EDS, "e", "2", named=True))
+    bench.respond(LEDS, member("c"), member("d"))
+    assert set(bench.collection(GLOB)) == {"c", "d"}
+
+
+def test_collection_is_emptied_while_a_resource_that_is_there_names_it():
+    """Only where nothing in force names it are the last members kept; and one member that goes is gone anyway."""
+    bench = named_by_endpoints("e", "f")
+    bench.respond(EDS, removed=("e",))
+    bench.respond(LEDS, removed=(f"{BASE}/a",))
+    assert set(bench.collection(GLOB)) == {"b", "c"}
+    bench.respond(LEDS, removed=(GLOB,))
+    assert bench.collection(GLOB) == {}
+
+
 def test_errors_that_the_server_reports_for_a_collection():
     """XRFC TP3: what the server says of the collection is told, and its members stay (A88)."""
     bench = listed()

@@ -48,13 +48,15 @@ def test_collections_are_found_by_key():
 
 
 def test_views_of_a_name():
-    """Who asks for a name is told by view, be it by the name or by asking for all."""
+    """Who asks for a name is told by view, be it by the name, by asking for all, or by the key of a collection."""
     interest: Interest[str] = Interest()
     interest.apply("n1", "one", Shift(EDS, frozenset("a")))
     interest.apply("n2", "all", Shift(EDS, wildcard=True))
     assert interest.views(EDS, "a") == {"n1", "n2"}
     assert interest.views(EDS, "b") == {"n2"}
     assert interest.views(CDS, "a") == frozenset()
+    interest.apply("n3", "some", Shift(LB_ENDPOINT, collections_added=frozenset({"k"})))
+    assert interest.views(LB_ENDPOINT, "k") == {"n3"}
 
 
 def test_nothing_is_left_of_what_was_dropped():

@@ -198,3 +198,93 @@ def test_client_without_routes_loses_clusters_at_once():
     nonce = machine.next_reply(before).nonce
     machine.receive(DeltaRequest(CDS, nonce=nonce), after)
     assert machine.next_reply(after).removed == ("a",)
+
+
+class Caller:
+    """A client as gRPC is one: it names its clusters, and asks for new ones when it has the routes to them."""
+
+    def __init__(self, *, delta: bool) -> None:
+        self.machine = StreamMachine(delta=delta, aggregated=True)
+        self.delta = delta
+        self.now = snapshot(*world("a"))
+        self.names: dict[str, tuple[str, ...]] = {}
+        self.nonces: dict[str, str] = {}
+        for type_url, name in ((LDS, "l"), (RDS, "r"), (CDS, "a"), (EDS, "a")):
+            self.ask(type_url, name)
+            self.read()
+
+    def ask(self, type_url, *wanted):
+        """Asks for these names and no others."""
+        before = self.names.get(type_url, ())
+        self.names[type_url] = wanted
+        nonce = self.nonces.get(type_url, "")
+        if self.delta:
+            news, gone = set(wanted) - set(before), set(before) - set(wanted)
+            request = DeltaRequest(type_url, tuple(news), tuple(gone))
+        else:
+            request = SotwRequest(type_url, wanted, nonce)
+        self.machine.receive(request, self.now)
+
+    def read(self):
+        """Returns the next response as words and acknowledges it; "" if there is none."""
+        reply = self.machine.next_reply(self.now)
+        if reply is None:
+            return ""
+        self.nonces[reply.type_url] = reply.nonce
+        names_now = () if self.delta else self.names[reply.type_url]
+        answer = DeltaRequest(reply.type_url, nonce=reply.nonce)
+        self.machine.receive(answer if self.delta else SotwRequest(reply.type_url, names_now, reply.nonce), self.now)
+        gone = [f"-{name}" for name in reply.removed]
+        return " ".join([SHORT[reply.type_url], *names(reply.resources), *gone])
+
+    def commit(self, *resources):
+        """Changes the cache in one step."""
+        Proxy.commit(self, *resources)
+
+
+@pytest.mark.parametrize("delta", [False, True])
+def test_client_that_names_its_clusters_drops_them_itself(delta):
+    """After new routes it is told nothing of the old cluster: it has calls on it until the new one is there."""
+    caller = Caller(delta=delta)
+    caller.commit(*world("b"))
+    assert [caller.read() for _ in range(3)] == ["LDS l@b1", "RDS r@b1", ""]
+    assert (CDS, "a") in caller.machine.withheld
+    caller.ask(CDS, "a", "b")
+    assert [caller.read(), caller.read()] == ["CDS b" if delta else "CDS b a", ""]
+    caller.ask(EDS, "a", "b")
+    assert [caller.read(), caller.read()] == ["EDS b", ""]
+    caller.ask(CDS, "b")
+    caller.ask(EDS, "b")
+    assert not caller.machine.withheld
+    assert caller.read() == ""
+    caller.machine.let_go()
+    assert caller.read() == ""
+
+
+@pytest.mark.parametrize("delta", [False, True])
+def test_client_that_does_not_drop_a_cluster_is_told(delta):
+    """What it still names after a while it is told to be gone; what goes from then on has its own time."""
+    caller = Caller(delta=delta)
+    caller.commit(*world("b"))
+    while caller.read():
+        pass
+    caller.machine.let_go()
+    assert [caller.read(), caller.read()] == (["CDS -a", "EDS -a"] if delta else ["CDS", ""])
+    assert not caller.machine.withheld
+    caller.commit(*world("a", "2"))
+    while caller.read():
+        pass
+    caller.commit(*world("b", "3"))
+    assert [caller.read() for _ in range(3)] == ["LDS l@b3", "RDS r@b3", ""]
+    assert (CDS, "a") in caller.machine.withheld
+
+
+def test_client_of_clusters_alone_loses_named_ones_at_once():
+    """Without listeners or routes on its stream a client has nothing by which it would drop a cluster."""
+    machine = StreamMachine(delta=True, aggregated=True)
+    before, after = snapshot(packed(CDS, "a")), snapshot()
+    machine.receive(DeltaRequest(CDS, ("a",)), before)
+    nonce = machine.next_reply(before).nonce
+    machine.receive(DeltaRequest(CDS, nonce=nonce), after)
+    machine.touch(CDS, "a")
+    assert machine.next_reply(after).removed == ("a",)
