@@ -19,8 +19,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-from meshsdk.errors import BootstrapError
+from meshsdk.errors import BootstrapError, ConfigurationError
 from meshsdk.model.migration import Migration
+from meshsdk.model.registry_url import split_registry_url
 from meshsdk.model.resources import Locality
 
 _LARGEST_FILE = 4 * 1024 * 1024  # bytes; a bootstrap is a few kB, so anything near this is the wrong file
@@ -369,6 +370,10 @@ def _registry(section: _Section) -> RegistryConfig:
     url = section.text("url")
     if not url or "://" not in url:
         raise section.error("url", "must be the registry's address, such as etcd://127.0.0.1:2379")
+    try:
+        split_registry_url(url)
+    except ConfigurationError as error:
+        raise section.error("url", str(error)) from None
     seconds = section.data.get("protection_seconds")
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0):
         raise section.error("protection_seconds", "must be a number of zero or more")

@@ -51,7 +51,7 @@ class Engine(Protocol):
     def aio_client_interceptors(self, target: str) -> Sequence[Any]:
         """Returns client interceptors for an asyncio channel."""
 
-    def set_migration(self, service: str, migration: Migration | None) -> None:
+    def set_migration(self, service: str, migration: Migration | str | None) -> None:
         """Sets how consumers of a gRPC service find its instances."""
 
     def ledger(self) -> tuple[Any, ...]:

@@ -75,11 +75,12 @@ class Mesh:
         """Returns interceptors for a `grpc.aio` channel; see `client_interceptors`."""
         return self._engine.aio_client_interceptors(target)
 
-    def set_migration(self, service: str, migration: Migration | None) -> None:
+    def set_migration(self, service: str, migration: Migration | str | None) -> None:
         """Sets how consumers of a gRPC service (`pkg.Service`) find its instances in registries; takes effect at once.
 
         It is above what the control plane and the bootstrap say; None: as those say. No call finds an empty moment: the
         instances in use stay until the others are listed and one of them can be called.
+        A mode may be given by its name. Raises ConfigurationError for anything else.
         """
         self._engine.set_migration(service, migration)
 
@@ -128,7 +129,7 @@ def client_interceptors(target: str) -> Sequence[Any]:
     return default_mesh().client_interceptors(target)
 
 
-def set_migration(service: str, migration: Migration | None) -> None:
+def set_migration(service: str, migration: Migration | str | None) -> None:
     """`Mesh.set_migration` of the process's mesh."""
     default_mesh().set_migration(service, migration)
 

@@ -23,7 +23,7 @@ from meshsdk.channel.aio import MeshAioChannel
 from meshsdk.channel.loops import LoopScope
 from meshsdk.channel.sync import MeshChannel
 from meshsdk.channel.threads import Options, ThreadScope
-from meshsdk.errors import LifecycleError
+from meshsdk.errors import ConfigurationError, LifecycleError
 from meshsdk.interceptors.client_aio import aio_client_interceptors
 from meshsdk.interceptors.client_sync import sync_client_interceptors
 from meshsdk.model.migration import Migration
@@ -111,15 +111,17 @@ class Mesh:
         """Returns interceptors for a `grpc.aio` channel; see `client_interceptors`."""
         return aio_client_interceptors(self._mesh_aio_channel(target, (None, ()), None))
 
-    def set_migration(self, service: str, migration: Migration | None) -> None:
+    def set_migration(self, service: str, migration: Migration | str | None) -> None:
         """Sets how consumers of a gRPC service (`pkg.Service`) find instances, at once and with no empty moment.
 
-        It is above what the control plane and the bootstrap say; None: as those say. Raises LifecycleError when closed.
+        It is above what the control plane and the bootstrap say; None: as those say. A mode may be given by its name.
+        Raises ConfigurationError for anything else, LifecycleError when closed.
         """
+        mode = _migration(service, migration)
         with self._lock:
             self._check_open()
-            self._modes[service] = migration
-            self._migrate(service, migration)
+            self._modes[service] = mode
+            self._migrate(service, mode)
 
     def ledger(self) -> tuple[Any, ...]:
         """Returns one row per xDS resource and per set of instances, for doctor and CSDS (`LedgerRow`)."""
@@ -223,6 +225,20 @@ class Mesh:
     def _check_open(self) -> None:
         if self._closed:
             raise LifecycleError("this Mesh is closed: make another one, or use channels before close()")
+
+
+def _migration(service: object, mode: object) -> Migration | None:
+    if not isinstance(service, str) or not service:
+        raise ConfigurationError(f"set_migration: the service is {service!r}; give a name such as 'shop.Orders'")
+    if mode is None or isinstance(mode, Migration):
+        return mode
+    try:
+        return Migration(mode)
+    except ValueError:
+        known = ", ".join(one.value for one in Migration)
+        raise ConfigurationError(
+            f"set_migration: the mode for {service!r} is {mode!r}; give None, a meshsdk.Migration or its name ({known})"
+        ) from None
 
 
 def _registries(bootstrap: Bootstrap) -> RegistryFeeds | None:

@@ -6,18 +6,27 @@ released one finishes its calls before `sweep` closes it. Nothing here decides w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from meshsdk.lb.backend import Backend, Connectivity
 from meshsdk.model.endpoints import Endpoint
 
+_IPV4 = re.compile(r"[0-9.]+:[0-9]+")
+_NAMED = re.compile(r"[A-Za-z0-9_.-]+:[0-9]{1,5}")  # no name ends in a label of digits alone (RFC 1123 section 2.1)
+
 
 def endpoint_target(address: str) -> str:
-    """Returns what grpc dials: `ip:port` becomes `ipv4:ip:port`, so that no resolver runs; names keep their scheme."""
-    if address.startswith(("dns:", "unix:")):
-        return address
-    return f"ipv6:{address}" if address.startswith("[") else f"ipv4:{address}"
+    """Returns what grpc dials: `ip:port` becomes `ipv4:ip:port`, so that no resolver runs, `name:port` `dns:///name:port`.
+
+    What has a scheme keeps it; a host whose name is that of a scheme (`unix:80`) is a host.
+    """
+    if address.startswith("["):
+        return f"ipv6:{address}"
+    if _IPV4.fullmatch(address):
+        return f"ipv4:{address}"
+    return f"dns:///{address}" if _NAMED.fullmatch(address) else address
 
 
 class Link(Protocol):

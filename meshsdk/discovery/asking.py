@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from meshsdk.discovery.mapping import Ask, MapService
-from meshsdk.discovery.registry import Catalog
+from meshsdk.discovery.registry import Catalog, MalformedEntry
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Revision
 
@@ -20,12 +20,16 @@ _JOIN = 5.0  # seconds; a registry's methods block for a bounded time
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a registry answered: applications or a revision's content; `problem` in words if it did not."""
+    """What a registry answered: applications or a revision's content; `problem` in words if it did not.
+
+    `malformed`: it has answered, with what cannot be read.
+    """
 
     ask: Ask
     apps: tuple[str, ...] = ()
     content: Revision | None = None
     problem: str = ""
+    malformed: bool = False
 
 
 class Asking:
@@ -63,6 +67,8 @@ class Asking:
             if isinstance(question, MapService):
                 return Answer(question, apps=tuple(self._catalog.map_service(question.service)))
             return Answer(question, content=self._catalog.get_revision(question.app, question.revision))
+        except MalformedEntry as error:
+            return Answer(question, problem=str(error), malformed=True)
         except RegistryError as error:
             return Answer(question, problem=str(error))
         except Exception as error:  # noqa: BLE001 - an adapter's defect is told as a problem, and asked again later

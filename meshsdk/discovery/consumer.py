@@ -216,9 +216,10 @@ class Consumer:
 
     def _outcome(self, now: float, problem: str) -> Told | None:
         if self.side is not None:
-            endpoints: ClusterEndpoints | None = self._set(self.side).endpoints()
+            known = self._set(self.side)
+            endpoints: ClusterEndpoints | None = known.endpoints()
             if not any(watch.side is self.side for watch in self._restored):
-                return Told(self.key, endpoints)
+                return Told(self.key, endpoints, note=_note(known))
             words = problem or "it has not answered yet"
             return Told(self.key, endpoints, f"the instances are those known before: {words}", "cache")
         if problem and not self._restored:  # what was restored waits for a word on its revisions, no longer than this:
@@ -265,8 +266,15 @@ def _same(told: Told, before: Told | None) -> bool:
     return (
         before is not None
         and told.endpoints is before.endpoints
-        and (told.problem, told.origin) == (before.problem, before.origin)
+        and (told.problem, told.origin, told.note) == (before.problem, before.origin, before.note)
     )
+
+
+def _note(known: InstanceSet) -> str:
+    """Says what is to be known of the instances in use."""
+    if known.doubted:
+        return f"in doubt: {known.doubted} instances, which the registry no longer has, stay in use for a while"
+    return "" if known.endpoints().localities else "it has answered, with no instance to offer"
 
 
 def _any_revision(app: str, revision: str) -> bool:

@@ -7,6 +7,7 @@ and what to do in an outage is decided by the caller.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,13 +19,16 @@ from meshsdk.discovery import registration_codec as codec
 from meshsdk.discovery import registration_pb2 as pb
 from meshsdk.discovery import registration_pb2_grpc as services
 from meshsdk.discovery.following import Following, RegistryClosed
-from meshsdk.discovery.registry import Lease, LeaseLapsed
+from meshsdk.discovery.registry import Lease, LeaseLapsed, MalformedEntry
 from meshsdk.errors import ConfigurationError, RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
 
 _LOG = logging.getLogger("meshsdk.discovery")
 _Answer = TypeVar("_Answer")
 _MAX_TOLD = 1000  # problems of entries remembered per watch, so that each is logged once
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_MAX_PORT = 65_535
+_AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A control plane that restarted is found within seconds, where gRPC would wait up to two minutes.
@@ -39,6 +43,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # Its own connection: a channel shared with others would share their backoff too.
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+
+class ControlPlaneAway(RegistryError):
+    """The control plane did not answer, or cannot do so now: another one may."""
 
 
 class ControlPlaneRegistry:
@@ -87,7 +95,11 @@ class ControlPlaneRegistry:
             answer: pb.Revision = self._ask("get a revision from", self._stub.GetRevision, request)
         except LeaseLapsed:
             return None
-        return codec.revision_from_wire(answer)
+        try:
+            return codec.revision_from_wire(answer)
+        except RegistryError as error:
+            words = f"control plane {self.server}: revision {revision!r} of {app!r}: {error}"
+            raise MalformedEntry(words) from None
 
     def map_service(self, service: str) -> tuple[str, ...]:
         """See `Catalog`."""
@@ -119,7 +131,7 @@ class ControlPlaneRegistry:
             text = f"cannot {verb} control plane {self.server}: {error.code().name}: {error.details()}"
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise LeaseLapsed(text) from None
-            raise RegistryError(text) from None
+            raise (ControlPlaneAway if error.code() in _AWAY else RegistryError)(text) from None
         except ValueError as error:  # grpc's word for a closed channel
             raise RegistryError(f"cannot {verb} control plane {self.server}: {error}") from None
 
@@ -171,14 +183,19 @@ def _lease(answer: pb.Lease) -> Lease:
     return Lease(answer.id, float(max(1, answer.ttl_seconds)))
 
 
+def address_of(url: SplitResult) -> str:
+    """Returns the HOST:PORT of `grpc://HOST:PORT`; ConfigurationError says in a few words what is wrong."""
+    if "@" in url.netloc:
+        raise ConfigurationError("a control plane knows no user and no password")
+    if url.path.strip("/") or url.query or url.fragment:
+        raise ConfigurationError("nothing goes with the address")
+    found = _ADDRESS.fullmatch(url.netloc)
+    if found is None or not 0 < int(found[1]) <= _MAX_PORT:
+        raise ConfigurationError(f"{url.netloc!r} is not HOST:PORT")
+    return url.netloc
+
+
 def open_url(url: SplitResult) -> ControlPlaneRegistry:
     """Returns the registration service at `grpc://HOST:PORT`, in plain text; ConfigurationError in a few words."""
-    if not url.netloc or url.path.strip("/") or url.query or url.fragment:
-        raise ConfigurationError("nothing goes with the address")
-    try:
-        port = url.port
-    except ValueError:
-        port = None
-    if not url.hostname or port is None:
-        raise ConfigurationError(f"{url.netloc!r} is not HOST:PORT")
-    return ControlPlaneRegistry(grpc.insecure_channel(url.netloc, CHANNEL_OPTIONS), url.netloc)
+    address = address_of(url)
+    return ControlPlaneRegistry(grpc.insecure_channel(address, CHANNEL_OPTIONS), address)

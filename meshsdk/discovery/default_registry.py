@@ -1,21 +1,24 @@
 """Opens the registries that a bootstrap names: one of `meshsdk.registries`, or the one that a process registers with.
 
-The latter is `meshsdk.registries.default` where the bootstrap has one, else the control plane itself: the first of
-`xds_servers`. A control plane's registration service (`grpc://`) gets the credentials that `xds_servers` has for it.
+The latter is `meshsdk.registries.default` where the bootstrap has one, else the control plane itself: `xds_servers`,
+the first that answers. A control plane's registration service (`grpc://`) gets the credentials that `xds_servers` has
+for it.
 Called by `serve` and by `feeds`; dials nothing, the first call does.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult
 
 import grpc
 
 from meshsdk.bootstrap import Bootstrap, InsecureCredentials, ServerConfig, TlsCredentials
-from meshsdk.discovery.controlplane import CHANNEL_OPTIONS, ControlPlaneRegistry
+from meshsdk.discovery.controlplane import CHANNEL_OPTIONS, ControlPlaneRegistry, address_of
 from meshsdk.discovery.opening import open_registry
 from meshsdk.discovery.registry import Registry
+from meshsdk.discovery.replicas import ControlPlaneReplicas
 from meshsdk.errors import BootstrapError, ConfigurationError
 
 _DEFAULT = "default"
@@ -29,23 +32,24 @@ def open_default_registry(bootstrap: Bootstrap) -> Registry:
         raise BootstrapError(
             f'{bootstrap.origin}: neither "xds_servers" nor "meshsdk.registries.default" names a place to register'
         )
-    return _connect(bootstrap.servers[0], bootstrap.origin)
+    replicas = [_connect(server, bootstrap.origin) for server in bootstrap.servers]
+    return replicas[0] if len(replicas) == 1 else ControlPlaneReplicas(replicas)
 
 
 def open_registry_of(bootstrap: Bootstrap, name: str) -> Registry:
     """Returns the registry called `name`, which the bootstrap has; BootstrapError names the entry if it is no good."""
     url = bootstrap.mesh.registries[name].url
     where = f"{bootstrap.origin}: meshsdk.registries.{name}"
-    if url.startswith("grpc:"):
-        parts = urlsplit(url)
-        if not parts.netloc or parts.path.strip("/") or parts.query:
-            raise BootstrapError(f"{where}: {url!r} is not grpc://HOST:PORT")
-        same = next((server for server in bootstrap.servers if server.uri == parts.netloc), None)
-        return _connect(same or ServerConfig(parts.netloc), bootstrap.origin)
     try:
-        return open_registry(url, where)
+        return open_registry(url, where, {"grpc": partial(_control_plane, bootstrap)})
     except ConfigurationError as error:
         raise BootstrapError(str(error)) from None
+
+
+def _control_plane(bootstrap: Bootstrap, url: SplitResult) -> ControlPlaneRegistry:
+    address = address_of(url)
+    same = next((server for server in bootstrap.servers if server.uri == address), None)
+    return _connect(same or ServerConfig(address), bootstrap.origin)
 
 
 def _connect(server: ServerConfig, origin: str) -> ControlPlaneRegistry:

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 from meshsdk.discovery import limits
+from meshsdk.discovery.registry import MalformedEntry
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Instance, InstanceState, MethodInfo, Revision
 
@@ -134,7 +135,14 @@ def revision_to_text(revision: Revision) -> bytes:
 
 
 def revision_from_text(raw: bytes) -> Revision:
-    """Decodes a revision; RegistryError says in words what is not acceptable."""
+    """Decodes a revision; MalformedEntry says in words what is not acceptable."""
+    try:
+        return _revision(raw)
+    except RegistryError as error:
+        raise MalformedEntry(str(error)) from None
+
+
+def _revision(raw: bytes) -> Revision:
     values = _object(raw, _MAX_REVISION)
     app, name, methods = values.get("app"), values.get("revision"), values.get("methods")
     if not isinstance(app, str) or not isinstance(name, str) or not isinstance(methods, dict):

@@ -7,20 +7,24 @@ Made by `meshsdk.channel.mesh` where the bootstrap has registries, and used by t
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from urllib.parse import urlsplit
 
 from meshsdk.bootstrap import Bootstrap, RegistryConfig
 from meshsdk.discovery.default_registry import open_registry_of
-from meshsdk.discovery.desk import Desk, DeskSettings
+from meshsdk.discovery.desk import Desk
 from meshsdk.discovery.last_known import LastKnown
 from meshsdk.discovery.outage import DEFAULT_PERIOD
+from meshsdk.discovery.shift import DeskSettings
 from meshsdk.errors import ConfigurationError
 from meshsdk.model.migration import Migration
 from meshsdk.model.resources import RegistrySource
 from meshsdk.model.snapshot import Key
 from meshsdk.model.told import Told
+
+_STOPPING = 5.0  # seconds at most to wait for the threads of all registries
 
 
 class RegistryFeeds:
@@ -80,11 +84,17 @@ class RegistryFeeds:
                 self._desks[registry].unfollow(key)
 
     def stop(self) -> None:
-        """Ends all threads and connections; what is known is kept for the next `start`."""
+        """Ends all threads and connections, of all registries at once; what is known is kept for the next `start`.
+
+        A registry that does not let go of its threads in time is left to itself.
+        """
         with self._lock:
             self._tell = None
             for desk in self._desks.values():
-                desk.stop()
+                desk.end()
+            deadline = time.monotonic() + _STOPPING
+            for desk in self._desks.values():
+                desk.join(max(0.0, deadline - time.monotonic()))
             self._running.clear()
             self._followed.clear()
 

@@ -1,4 +1,4 @@
-"""The instances of one side of a consumer, as endpoints: increments in, `ClusterEndpoints` out. Pure.
+"""The instances of one side of a consumer, as endpoints: increments in, `ClusterEndpoints` out.
 
 Owned by a `Consumer`. One changed instance of 100,000 costs one change: versions of the endpoints share what did not
 change, and no instance is kept, only what picking needs of it. Which instances are offered:
@@ -10,10 +10,14 @@ change, and no instance is kept, only what picking needs of it. Which instances 
 Of several instances at one address (a process that was killed and started again has a new id) the youngest counts, one
 that is in doubt (`outage`) only if there is no other. A locality weighs what its instances weigh, as in the EDS that
 our control plane makes of the same registry.
+
+Where leases lapse one by one, the first of them are believed before the loss is one to be doubted: when a doubt begins,
+those that vanished without a word a short while before come back with it. Pure but for the log.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +25,8 @@ from meshsdk.discovery.outage import Protection
 from meshsdk.model.endpoints import Endpoint, EndpointMap, Health
 from meshsdk.model.instance import Increment, Instance, InstanceState
 from meshsdk.model.resources import ClusterEndpoints, Locality, LocalityEndpoints
+
+_LOG = logging.getLogger("meshsdk.discovery")
 
 Offers = Callable[[str, str], "bool | None"]  # (application, revision) -> offered; None: not known yet, so not yet
 _HEALTH = {InstanceState.ONLINE: Health.HEALTHY, InstanceState.DRAINING: Health.DRAINING}
@@ -39,12 +45,20 @@ class Member:
 
 @dataclass(slots=True, eq=False)
 class _Application:
-    """The instances of one application. `confirmed`: how many are ONLINE and not in doubt."""
+    """The instances of one application. `confirmed`: how many are ONLINE and not in doubt, `doubted`: how many are.
+
+    `gone`: those that vanished without a word and were believed, with the time, the earliest first. `questioned` and
+    `released`: how many came into the present doubt, and how many of them were given up.
+    """
 
     protection: Protection
     members: dict[str, Member] = field(default_factory=dict)
     listed: bool = False
     confirmed: int = 0
+    doubted: int = 0
+    gone: dict[str, tuple[Member, float]] = field(default_factory=dict)
+    questioned: int = 0
+    released: int = 0
 
 
 _Shown = tuple[Endpoint, Locality] | None
@@ -81,6 +95,11 @@ class InstanceSet:
         return self._apps.keys()
 
     @property
+    def doubted(self) -> int:
+        """How many instances are in use though the registry says that they are gone."""
+        return len(self._doubted)
+
+    @property
     def undecided(self) -> bool:
         """Whether instances are held back until it is known what they serve."""
         return bool(self._undecided)
@@ -101,6 +120,7 @@ class InstanceSet:
         self._vanish(increment.app, app, gone, now)
         app.protection.note(app.confirmed, now)
         app.listed = app.listed or increment.reset
+        self._end_of_doubt(increment.app, app)
 
     def restore(self, app: str, members: Mapping[str, Member], now: float) -> None:
         """Takes what an earlier process knew last, while the registry is away; the next listing replaces it."""
@@ -139,7 +159,11 @@ class InstanceSet:
             if end <= now and away:
                 self._apps[name].members[identifier].doubted = self._doubted[name, identifier] = now + self._period
             elif end <= now:
+                self._apps[name].released += 1
                 self._remove(name, self._apps[name], identifier)
+        for name, app in self._apps.items():
+            self._expire(app, now)
+            self._end_of_doubt(name, app)
 
     def deadline(self) -> float | None:
         """When `settle` has something to do; None: not as things are."""
@@ -173,6 +197,7 @@ class InstanceSet:
         return known
 
     def _put(self, app: _Application, instance: Instance) -> None:
+        app.gone.pop(instance.id, None)
         health = _HEALTH.get(instance.state)
         if health is None or not self._labels <= instance.labels.items():
             app.protection.said_farewell(self._remove(instance.app, app, instance.id))
@@ -188,7 +213,7 @@ class InstanceSet:
             if known.endpoint != endpoint:
                 known.endpoint = endpoint
             known.locality, known.revision, known.offered = place, instance.revision, offered
-            self._trust(instance.app, instance.id, known)
+            self._trust(instance.app, app, instance.id, known)
             app.confirmed += _counts(known) - counted
             app.protection.said_farewell(max(0, counted - _counts(known)))
             self._note(endpoint.address, before)
@@ -214,19 +239,62 @@ class InstanceSet:
             else:
                 self._remove(name, app, identifier)
         if not app.protection.doubts(app.confirmed - len(silent), now):
-            for identifier in silent:
-                self._remove(name, app, identifier)
+            self._believe(name, app, silent, now)
             return
+        self._expire(app, now)
+        begins = not app.doubted
         for identifier in silent:
             member = app.members[identifier]
             before = self._shown(member.endpoint.address)
-            member.doubted = self._doubted[name, identifier] = now + self._period
             app.confirmed -= 1
+            self._doubt(name, app, identifier, now)
             self._note(member.endpoint.address, before)
+        for identifier, (member, _) in app.gone.items():
+            member.doubted = now  # so that it is none of the confirmed from the beginning
+            self._enter(name, app, identifier, member)
+            self._doubt(name, app, identifier, now)
+        app.gone.clear()
+        if begins and app.doubted:
+            words = (
+                "%s: the registry says that %d of %d instances of %r are gone without a word; in doubt, they stay in "
+            )
+            words += "use until they are listed again, for %g s at most (longer while the registry is away)"
+            count = app.confirmed + app.doubted
+            _LOG.warning(words, self._made.name, app.doubted, count, name, self._period)
 
-    def _trust(self, name: str, identifier: str, member: Member) -> None:
+    def _believe(self, name: str, app: _Application, silent: list[str], now: float) -> None:
+        """These are gone; they are kept aside for as long as a doubt may still begin."""
+        for identifier in silent:
+            if self._period > 0:
+                app.gone.pop(identifier, None)
+                app.gone[identifier] = app.members[identifier], now
+            self._remove(name, app, identifier)
+        self._expire(app, now)
+
+    def _expire(self, app: _Application, now: float) -> None:
+        """Drops what vanished too long ago, or is more than there were instances lately, from what is kept aside."""
+        while app.gone:
+            identifier, (_, at) = next(iter(app.gone.items()))
+            if now - at < self._period and len(app.gone) <= app.protection.peak:
+                return
+            del app.gone[identifier]
+
+    def _doubt(self, name: str, app: _Application, identifier: str, now: float) -> None:
+        app.members[identifier].doubted = self._doubted[name, identifier] = now + self._period
+        app.doubted += 1
+        app.questioned += 1
+
+    def _end_of_doubt(self, name: str, app: _Application) -> None:
+        """Says so where the last doubt about an application has ended."""
+        if app.questioned and not app.doubted:
+            words = "%s: the doubt about %d instances of %r is over; %d are not listed again and no longer used"
+            _LOG.info(words, self._made.name, app.questioned, name, app.released)
+            app.questioned = app.released = 0
+
+    def _trust(self, name: str, app: _Application, identifier: str, member: Member) -> None:
         if member.doubted is not None:
             member.doubted = None
+            app.doubted -= 1
             del self._doubted[name, identifier]
 
     def _enter(self, name: str, app: _Application, identifier: str, member: Member) -> None:
@@ -247,7 +315,7 @@ class InstanceSet:
         before = self._shown(address)
         counted = _counts(member)
         app.confirmed -= counted
-        self._trust(name, identifier, member)
+        self._trust(name, app, identifier, member)
         del app.members[identifier]
         rest = tuple(one for one in self._here(address) if one is not member)
         if rest:

@@ -8,6 +8,7 @@ from a registry is. Connects to nothing.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from meshsdk.model.resources import Locality
 
 _LOG = logging.getLogger("meshsdk.discovery")
 _LARGEST_FILE = 256 * 1024 * 1024  # bytes; a million instances
+_numbers = itertools.count()
 _ROW = 8  # id, address, weight, draining, started_at, revision, region, zone
 
 
@@ -31,6 +33,7 @@ class LastKnown:
     def __init__(self, cache_dir: str, registry: str) -> None:
         """`registry`: its URL; the instances of another one never mix in."""
         self._directory = Path(cache_dir) / f"registry-{_digest(registry)[:32]}"
+        self._number = next(_numbers)  # two meshes of a process may share the directory
         self._failed = False
 
     def instances(self, what: Sequence[object]) -> Mapping[str, Member] | None:
@@ -75,7 +78,7 @@ class LastKnown:
 
     def _write(self, what: Sequence[object], rows: list[Any]) -> None:
         path = self._path(what)
-        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary = path.with_suffix(f".{os.getpid()}-{self._number}")
         text = json.dumps({"what": list(what), "rows": rows}, separators=(",", ":"))
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -56,10 +56,14 @@ class _Service:
 
 @dataclass(slots=True)
 class _Content:
-    """A revision. `services` is None until known, and then for good; `tried`: an answer or a failure has come."""
+    """A revision. `services` is None until known, and then for good; `tried`: an answer or a failure has come.
+
+    `malformed`: what the registry has of it cannot be read.
+    """
 
     services: frozenset[str] | None = None
     tried: bool = False
+    malformed: bool = False
     next_at: float = 0.0
     asking: bool = False
     failures: int = 0
@@ -75,7 +79,7 @@ class Catalogue:
         self._contents: OrderedDict[tuple[str, str], _Content] = OrderedDict()
         self._open: set[tuple[str, str]] = set()  # revisions that are wanted and whose content is not known
         self._deadline: float | None = None  # when the next question is due, or earlier
-        self.problem = ""  # why the last question was not answered, "" if it was
+        self.problem = ""  # why the last question for a mapping was not answered, "" if it was
 
     def follow(self, service: str) -> None:
         """A consumer begins to use a service's mapping."""
@@ -161,7 +165,6 @@ class Catalogue:
 
     def described(self, ask: GetRevision, content: Revision | None, now: float) -> bool:
         """The registry has answered a GetRevision; returns whether `serves` may answer otherwise than before."""
-        self.problem = ""
         key = (ask.app, ask.revision)
         known = self._contents.get(key)
         if known is None:
@@ -177,11 +180,26 @@ class Catalogue:
             self._open.discard(key)
         return news
 
+    def malformed(self, ask: GetRevision, now: float) -> tuple[bool, bool]:
+        """The registry has something of a revision that cannot be read: as if it was not published.
+
+        Returns whether `serves` may answer otherwise than before, and whether this is the first time.
+        """
+        known = self._contents.get((ask.app, ask.revision))
+        first = known is not None and not known.malformed
+        if known is not None:
+            known.malformed = True
+        return self.described(ask, None, now), first
+
     def failed(self, ask: Ask, problem: str, now: float) -> bool:
-        """The registry did not answer; returns whether `serves` may answer otherwise than before."""
-        self.problem = problem
+        """The registry did not answer; returns whether `serves` may answer otherwise than before.
+
+        A mapping that is not answered is taken for an outage of the registry; a revision, of which others may be the
+        cause, for no more than a revision that is not known.
+        """
         known: _Service | _Content | None
         if isinstance(ask, MapService):
+            self.problem = problem
             known = self._services.get(ask.service)
         else:
             known = self._contents.get((ask.app, ask.revision))

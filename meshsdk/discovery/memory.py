@@ -2,7 +2,8 @@
 
 Used by tests, by the embedded control plane and wherever one process is all there is. `memory://NAME` opens the
 registry of that name: all who open it in this process share what is registered, and each closes its own part. Time is
-asked of the `now` it is given; it starts no thread, so leases lapse when something is asked of it, or on `expire`.
+asked of the `now` it is given; it starts no thread, so leases lapse when something is asked of it, or on `expire`: the
+watchers of a registry that nobody asks anything keep an instance whose lease ran out.
 """
 
 from __future__ import annotations

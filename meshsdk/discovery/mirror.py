@@ -27,7 +27,7 @@ class Mirror(Generic[RawT]):
         registry: names the registry in log lines.
         app: what is watched; "" for all applications.
         unit: instances of other units are left out; "" for every unit.
-        decode: makes an instance of (key, raw value); raises RegistryError in words.
+        decode: makes an instance of (key, raw value); raises RegistryError in words. A ValueError skips the entry too.
         on_increment: told of every change, on the calling thread; what it raises is logged, not passed on.
     """
 
@@ -101,7 +101,7 @@ class Mirror(Generic[RawT]):
         self._drop(key, before)
         try:
             instance = self._decode(key, raw)
-        except RegistryError as error:
+        except (RegistryError, ValueError, OverflowError) as error:  # an entry that `decode` did not foresee, too
             self._skip(key, str(error))
             return
         if self._app and instance.app != self._app:

@@ -7,14 +7,15 @@ when its scheme is asked for: what it needs may not be installed. Dials nothing,
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from meshsdk.discovery.registry import Registry
 from meshsdk.errors import ConfigurationError
+from meshsdk.model.registry_url import shown_url, split_registry_url
 
-# scheme -> (module with `open_url`, extra to install, example)
+# each of SCHEMES -> (module with `open_url`, extra to install, example)
 _ADAPTERS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     {
         "grpc": ("meshsdk.discovery.controlplane", "", "grpc://HOST:PORT"),
@@ -29,31 +30,26 @@ _ADAPTERS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
 )
 
 
-def open_registry(url: str, where: str) -> Registry:
-    """Returns the registry; ConfigurationError says what is wrong with `url`, which stands at `where`."""
+def open_registry(
+    url: str, where: str, openers: Mapping[str, Callable[[SplitResult], Registry]] = MappingProxyType({})
+) -> Registry:
+    """Returns the registry; ConfigurationError says what is wrong with `url`, which stands at `where`.
+
+    `openers`: for schemes that the caller opens in its own way, in place of the adapter's `open_url`.
+    """
     try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise ConfigurationError(f"{where}: this is not a URL: {error}") from None
-    known = _ADAPTERS.get(parts.scheme)
-    if known is None:
-        schemes = ", ".join(f"{scheme}://" for scheme in _ADAPTERS)
-        raise ConfigurationError(f"{where}: {_shown(parts)} is not a registry; its scheme is none of {schemes}")
-    module, extra, example = known
+        parts = split_registry_url(url)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    module, extra, example = _ADAPTERS[parts.scheme]
     try:
-        adapter = importlib.import_module(module)
+        opener = openers.get(parts.scheme) or importlib.import_module(module).open_url
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"{where}: {parts.scheme}:// needs {error.name}, which is not installed: pip install 'meshsdk[{extra}]'"
         ) from None
     try:
-        registry: Registry = adapter.open_url(parts)
+        registry: Registry = opener(parts)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {_shown(parts)}: {error}; expected {example}") from None
+        raise ConfigurationError(f"{where}: {shown_url(url)!r}: {error}; expected {example}") from None
     return registry
-
-
-def _shown(url: SplitResult) -> str:
-    """Returns a URL as messages may show it: a password does not belong there."""
-    _, at, hosts = url.netloc.rpartition("@")
-    return repr(url._replace(netloc=f"***@{hosts}").geturl() if at else url.geturl())

@@ -3,8 +3,9 @@
 An instance that drains says itself that it goes, and is believed. Those that vanish without a word (a lease that
 lapsed, a listing in which they are missing) are believed while at least half of what there was remains; beyond that,
 the registry is the likelier one to be ill: it restarted without its data, or lost sight of the instances. Then they
-stay in use, in doubt, until they are listed again or `period` is over. docs/discovery.md compares this with Envoy's
-panic threshold and Nacos's push-empty protection. `instance_set` keeps one `Protection` for each application.
+stay in use, in doubt, until they are listed again or `period` is over; and with them those that were believed to be
+gone within the last `period`, for leases lapse one by one. docs/discovery.md compares this with Envoy's panic threshold
+and Nacos's push-empty protection. `instance_set` keeps one `Protection` for each application.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ class Protection:
         self.period = period
         self._peak = 0
         self._peak_at = 0.0
+
+    @property
+    def peak(self) -> int:
+        """The most instances there were lately, without those that said farewell."""
+        return self._peak
 
     def note(self, count: int, now: float) -> None:
         """There are `count` instances now that are in use and not in doubt."""

@@ -19,6 +19,10 @@ class LeaseLapsed(RegistryError):
     """The registry does not know the lease (it ran out, or the registry lost its data): register again."""
 
 
+class MalformedEntry(RegistryError):
+    """The registry has answered, with an entry that cannot be read; the text names its key. It is no outage."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """Keeps one instance registered while it is renewed within `ttl` seconds, the registry's word on it."""
@@ -50,7 +54,7 @@ class Catalog(Protocol):
         """Stores what `(app, revision)` contains; storing it again changes nothing."""
 
     def get_revision(self, app: str, revision: str) -> Revision | None:
-        """Returns the content of a revision, None if it was never published."""
+        """Returns the content of a revision, None if it was never published. Raises MalformedEntry too."""
 
     def map_service(self, service: str) -> tuple[str, ...]:
         """Returns the applications (sorted) that serve the gRPC service `pkg.Service`, by their published revisions."""

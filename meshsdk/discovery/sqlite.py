@@ -27,7 +27,7 @@ from meshsdk.discovery.entries import (
 )
 from meshsdk.discovery.following import Following, RegistryClosed
 from meshsdk.discovery.mirror import Mirror
-from meshsdk.discovery.registry import Lease, LeaseLapsed
+from meshsdk.discovery.registry import Lease, LeaseLapsed, MalformedEntry
 from meshsdk.discovery.sqlite_file import RegistryFile
 from meshsdk.discovery.url_parameters import parameters_of
 from meshsdk.errors import ConfigurationError, RegistryError
@@ -134,7 +134,10 @@ class SqliteRegistry:
     def get_revision(self, app: str, revision: str) -> Revision | None:
         """See `Catalog`."""
         rows = self._read("SELECT body FROM revisions WHERE app = ? AND revision = ?", (app, revision))
-        return revision_from_text(_bytes(rows[0][0])) if rows else None
+        try:
+            return revision_from_text(_bytes(rows[0][0])) if rows else None
+        except RegistryError as error:
+            raise MalformedEntry(f"{self._path}: revision {revision!r} of {app!r}: {error}") from None
 
     def map_service(self, service: str) -> tuple[str, ...]:
         """See `Catalog`."""

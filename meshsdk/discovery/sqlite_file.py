@@ -64,14 +64,16 @@ class RegistryFile:
         self._process = os.getpid()
 
     def _prepare(self) -> None:
+        boot = _boot()
+        with self._words("opened"):
+            self._db.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last moments, never the file
+        with self.reading() as db:  # who only watches a file waits for nobody who writes it
+            if _marks(db) == (_VERSION, _APPLICATION) and _boot_of(db) == boot:
+                return
         with self._words("opened"):
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last moments, never the file
-        boot = _boot()
         with self.writing() as db:
-            version, application = (
-                db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id")
-            )
+            version, application = _marks(db)
             if not version and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 for statement in _SCHEMA:
                     db.execute(statement)
@@ -79,7 +81,7 @@ class RegistryFile:
                 raise RegistryError(f"{self.path} is a SQLite file of something else, not a registry of meshsdk")
             elif version != _VERSION:
                 raise RegistryError(f"registry file {self.path} has schema {version}; this version reads {_VERSION}")
-            if db.execute("SELECT id FROM boot").fetchone()[0] != boot:
+            if _boot_of(db) != boot:
                 db.execute("INSERT INTO changes (app, id) SELECT app, id FROM instances")
                 db.execute("DELETE FROM instances")
                 db.execute("UPDATE boot SET id = ?", (boot,))
@@ -134,6 +136,17 @@ class RegistryFile:
             yield
         except sqlite3.Error as error:
             raise RegistryError(f"registry file {self.path} cannot be {done}: {error}") from None
+
+
+def _marks(db: sqlite3.Connection) -> tuple[int, int]:
+    """Returns the version of the schema, and the number that tells whose file it is; (0, 0) of a new one."""
+    version, application = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id"))
+    return version, application
+
+
+def _boot_of(db: sqlite3.Connection) -> str:
+    boot: str = db.execute("SELECT id FROM boot").fetchone()[0]
+    return boot
 
 
 def _boot() -> str:

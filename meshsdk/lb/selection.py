@@ -103,8 +103,9 @@ def select(cluster: ResolvedCluster, local: Locality, seed: int, previous: Selec
     groups: list[Group] = []
     problems: list[str] = []
     for leaf in cluster.leaves:
-        if leaf.endpoints is None:
+        if leaf.problem or leaf.endpoints is None:
             problems.append(leaf.problem)
+        if leaf.endpoints is None:
             continue
         for priority, localities in groupby(leaf.endpoints.localities, key=lambda one: one.priority):
             ranks = _Ranks(leaf.cluster.name, priority, subset_limit(lb), seed, known)

@@ -23,7 +23,8 @@ class Key(NamedTuple):
 class Leaf:
     """One leaf of a cluster's graph: itself, or a leaf of its aggregate. In order, leaves are groups of priorities.
 
-    `endpoints` is None with a `problem` in words where the leaf has no endpoints to offer (resource missing or bad).
+    `endpoints` is None with a `problem` in words where the leaf has no endpoints to offer (resource missing or bad); a
+    registry that has answered with none is a `problem` beside empty endpoints.
     """
 
     cluster: Cluster

@@ -12,6 +12,7 @@ from meshsdk.model.snapshot import Key
 class Told:
     """The endpoints of a key (`Kind.INSTANCES`), or the `problem` in words why there are none, or only old ones.
 
+    `note`: what is to be known of endpoints that are in force (none at all, or some in doubt), "" as a rule.
     `origin` names the registry, or "cache" where the endpoints are those that an earlier process knew last.
     """
 
@@ -19,3 +20,4 @@ class Told:
     endpoints: ClusterEndpoints | None
     problem: str = ""
     origin: str = ""
+    note: str = ""

@@ -28,7 +28,7 @@ from meshsdk.model.resources import (
     WeightedCluster,
 )
 from meshsdk.model.snapshot import Key, Leaf, Resolution, ResolvedCluster, Snapshot, Unresolvable
-from meshsdk.xds_client.instances import instances_key
+from meshsdk.xds_client.instances import instances_key, why_none
 from meshsdk.xds_client.names import Target, parse_target
 from meshsdk.xds_client.store import Entry, EntryStatus
 
@@ -72,10 +72,12 @@ def _read_direct(text: str, bootstrap: Bootstrap) -> Target:
         raise ConfigurationError(
             f"target {text!r}: {bootstrap.origin}: meshsdk.registries has no {registry!r} (it has: {known})"
         )
-    settings = dict(parse_qsl(query, keep_blank_values=True))
-    unit = settings.pop("unit", "")
-    if settings:
-        raise ConfigurationError(f"target {text!r}: {min(settings)!r} is not known; {_SHAPE}")
+    settings = parse_qsl(query, keep_blank_values=True)
+    if unknown := [key for key, _ in settings if key != "unit"]:
+        raise ConfigurationError(f"target {text!r}: {min(unknown)!r} is not known; {_SHAPE}")
+    if len(settings) > 1:
+        raise ConfigurationError(f"target {text!r}: 'unit' is there twice; {_SHAPE}")
+    unit = settings[0][1] if settings else ""
     source = RegistrySource(registry, interface=name, unit=unit)
     return Target(text, instances_key(source).name, quote(name, safe=_HOST_SAFE), source)
 
@@ -106,7 +108,7 @@ def resolve_direct(store: Entries, target: Target, source: RegistrySource) -> Re
     if not isinstance(entry.resource, ClusterEndpoints):
         return Resolution(Unresolvable(target.text, f"instances {key.name!r}: {entry.problem}"), wanted, wanted)
     fixed = _fixed(target, source)
-    cluster = ResolvedCluster(fixed.cluster, (Leaf(fixed.cluster, entry.resource),))
+    cluster = ResolvedCluster(fixed.cluster, (Leaf(fixed.cluster, entry.resource, why_none(entry)),))
     clusters = MappingProxyType({key.name: cluster})
     return Resolution(Snapshot(target.text, fixed.listener, fixed.host, clusters), wanted, frozenset())
 

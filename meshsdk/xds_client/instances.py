@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import quote, urlencode
 
-from meshsdk.model.resources import Cluster, Kind, RegistrySource
+from meshsdk.model.resources import Cluster, ClusterEndpoints, Kind, RegistrySource
 from meshsdk.model.snapshot import Key
 from meshsdk.model.told import Told
 from meshsdk.xds_client.store import Entry, EntryStatus, Store
@@ -41,6 +41,12 @@ def instances_key(source: RegistrySource) -> Key:
     query = urlencode({name: value for name, value in facts.items() if value or name.startswith("label.")})
     name = f"mesh://{quote(source.registry, safe='')}/{quote(source.interface, safe='')}"
     return Key(Kind.INSTANCES, f"{name}?{query}" if query else name)
+
+
+def why_none(entry: Entry) -> str:
+    """Returns what a registry says to having no endpoints, for the error of a call; "" where it has some."""
+    empty = isinstance(entry.resource, ClusterEndpoints) and not entry.resource.localities
+    return f"{entry.server}: {entry.problem}" if empty and entry.problem else ""
 
 
 class Instances:
@@ -89,7 +95,8 @@ class Instances:
             entry = replace(entry, status=EntryStatus.UNREACHABLE, problem=told.problem)
         else:
             status = EntryStatus.UNREACHABLE if told.problem else EntryStatus.PRESENT
-            entry = Entry(told.key, status, told.endpoints, problem=told.problem, server=told.origin)
+            problem = told.problem or told.note
+            entry = Entry(told.key, status, told.endpoints, problem=problem, server=told.origin)
         self._store.put(entry)
         self._changed.add(told.key)
 

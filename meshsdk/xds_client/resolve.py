@@ -32,7 +32,7 @@ from meshsdk.model.resources import (
 )
 from meshsdk.model.snapshot import BrokenCluster, Key, Leaf, Resolution, ResolvedCluster, Unresolvable
 from meshsdk.routing.domains import best_match
-from meshsdk.xds_client.instances import instances_key
+from meshsdk.xds_client.instances import instances_key, why_none
 from meshsdk.xds_client.store import Entry, EntryStatus
 from meshsdk.xds_client.walked import Part, Walked
 
@@ -108,6 +108,11 @@ class _Walk:
             self.awaited = True
         problem = entry.problem if entry is not None else ""
         return None, f"{_words(kind)} {name!r}: {problem or status.value}"
+
+    def why_none(self, key: Key) -> str:
+        """Returns what a registry says to having no instance, "" where it has some."""
+        entry = self._store.get(key)
+        return why_none(entry) if entry is not None else ""
 
 
 def _words(kind: Kind) -> str:
@@ -207,8 +212,11 @@ def _leaf(walk: _Walk, cluster: Cluster) -> Leaf:
         return _filled(walk, cluster, endpoints)
     if isinstance(source, RegistrySource):
         # The registry's word counts, whatever an EDS resource of the same name may say.
-        endpoints, problem = walk.look(Kind.INSTANCES, instances_key(source).name)
-        return Leaf(cluster, endpoints if isinstance(endpoints, ClusterEndpoints) else None, problem)
+        key = instances_key(source)
+        endpoints, problem = walk.look(key.kind, key.name)
+        if not isinstance(endpoints, ClusterEndpoints):
+            return Leaf(cluster, None, problem)
+        return Leaf(cluster, endpoints, walk.why_none(key))
     if isinstance(source, DnsSource):
         return Leaf(cluster, _dns(cluster.name, source))
     if isinstance(source, AggregateSource):  # visited, never a leaf

@@ -164,6 +164,7 @@ def _channel(server: ServerConfig, connect_timeout: float) -> grpc.Channel:
         # A peer that vanished without a word is noticed; five minutes is what servers allow by default.
         ("grpc.keepalive_time_ms", 300_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),  # core counts a minute for an answer, whatever the line above says
     ]
     if isinstance(server.credentials, TlsCredentials):
         return grpc.secure_channel(server.uri, _tls(server.credentials), options)

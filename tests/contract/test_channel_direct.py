@@ -60,7 +60,9 @@ def test_without_instances(lab, shape):
     """An application that has none fails at once, UNAVAILABLE, naming registry and application."""
     ended = lab.open().ask(shape, b"say:x")
     assert ended.code is grpc.StatusCode.UNAVAILABLE
-    assert ended.details == "mesh:///orders: cluster 'mesh://default/orders' has no endpoints"
+    head = "mesh:///orders: cluster 'mesh://default/orders' has no endpoints; registry 'default' (memory://contract-"
+    assert ended.details.startswith(head)
+    assert ended.details.endswith("): it has answered, with no instance to offer")
 
 
 def test_waiting_for_an_instance(lab, backend, shape):
@@ -105,6 +107,12 @@ def test_interceptors(lab, backend, shape):
     """A channel of grpcio's own with the mesh's interceptors takes the registry's instances."""
     lab.register(backend.address)
     assert lab.open(intercepted=True).ask(shape, b"who:").answers == [b"a"]
+
+
+def test_an_instance_by_its_name(lab, backend, shape):
+    """An instance whose address has a host name, as Consul's and Nacos' may, is called: gRPC resolves the name."""
+    lab.register(f"localhost:{backend.port}")
+    assert lab.open().ask(shape, b"who:").answers == [b"a"]
 
 
 def test_units(lab):
@@ -229,15 +237,21 @@ def test_a_registry_that_is_away(facade, loop_thread):
 
 
 def test_targets_that_cannot_be_used(lab):
-    """A registry unknown to the bootstrap or to every adapter, or no name: refused when the channel is made."""
+    """A registry unknown to the bootstrap, an address that is none, or no name: refused when the channel is made."""
     with pytest.raises(meshsdk.ConfigurationError, match=r"meshsdk\.registries has no 'other'"):
         lab.open(target="mesh://other/orders")
     with pytest.raises(meshsdk.ConfigurationError, match="write mesh:///NAME"):
         lab.open(target="mesh:///")
-    broken = DirectLab(lab.facade, lab.loop, {"registries": {"default": {"url": "ftp://h:1"}}})
-    with pytest.raises(meshsdk.ConfigurationError, match=r"meshsdk.registries.default.*scheme is none of"):
+    broken = DirectLab(lab.facade, lab.loop, {"registries": {"default": {"url": "etcd://h"}}})
+    with pytest.raises(meshsdk.ConfigurationError, match=r"meshsdk.registries.default.*'h' is not HOST:PORT"):
         broken.open()
     broken.close()
+
+
+def test_a_registry_that_no_adapter_knows():
+    """It is refused when the mesh is made."""
+    with pytest.raises(meshsdk.ConfigurationError, match=r"meshsdk.registries\['default'\].*scheme is none of"):
+        meshsdk.Mesh({"meshsdk": {"registries": {"default": {"url": "ftp://h:1"}}}})
 
 
 def test_two_targets_of_one_application(lab, backend):

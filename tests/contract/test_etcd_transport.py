@@ -16,6 +16,7 @@ from meshsdk.discovery.etcd.transport import Transport
 from meshsdk.discovery.following import RegistryClosed
 from meshsdk.discovery.registry import LeaseLapsed
 from meshsdk.errors import RegistryError
+from tests.e2e.relays import Relay
 
 Script = Callable[[str, grpc.ServicerContext], bytes]
 
@@ -107,7 +108,9 @@ def test_what_may_have_been_done_is_not_repeated(members, client):
     """A transaction that was lost on its way fails; the next call goes to the next member."""
     bad, good = members(failing(UNAVAILABLE, "Socket closed"), well)
     link = client(bad.address, good.address)
-    with pytest.raises(RegistryError, match=rf"cannot write to etcd {bad.address}: UNAVAILABLE: Socket closed"):
+    with pytest.raises(
+        methods.OutcomeUnknown, match=rf"cannot write to etcd {bad.address}: UNAVAILABLE: Socket closed"
+    ):
         link.ask("write to", methods.TXN, pb.TxnRequest())
     assert good.asked == []
     link.ask("write to", methods.TXN, pb.TxnRequest())
@@ -120,6 +123,9 @@ def test_what_surely_was_not_done_is_asked_of_the_next(members, client):
     client(bad.address, good.address).ask("write to", methods.TXN, pb.TxnRequest())
     client("127.0.0.1:1", good.address).ask("write to", methods.TXN, pb.TxnRequest())
     assert len(good.asked) == 2
+    with pytest.raises(RegistryError, match="failed to connect") as refused:
+        client("127.0.0.1:1").ask("write to", methods.TXN, pb.TxnRequest())
+    assert not isinstance(refused.value, methods.OutcomeUnknown)
 
 
 def test_a_silent_member_costs_its_share_of_the_time(members, client):
@@ -140,6 +146,48 @@ def test_a_silent_member_costs_its_share_of_the_time(members, client):
             alone.ask("read from", methods.RANGE, pb.RangeRequest())
     finally:
         over.set()
+
+
+def test_a_dead_connection_is_given_up(members, client):
+    """A connection swallows everything and nobody says so: one call fails, the next goes over a new connection."""
+    (member,) = members(well)
+    with Relay(member.address) as relay:
+        link = client(relay.address, timeout=0.5)
+        link.ask("read from", methods.RANGE, pb.RangeRequest())
+        relay.cut()
+        relay.heal()  # what was cut stays so
+        with pytest.raises(RegistryError, match="DEADLINE_EXCEEDED"):
+            link.ask("read from", methods.RANGE, pb.RangeRequest())
+        link.ask("read from", methods.RANGE, pb.RangeRequest())
+    assert len(member.asked) == 2
+
+
+def test_a_call_without_an_answer_ends_no_stream(members, client):
+    """A member that is slow with one call keeps the stream that is open to it; its connection goes with the stream."""
+    go = threading.Event()
+
+    def slow(method: str, context: grpc.ServicerContext) -> bytes:
+        go.wait(30)
+        return pb.LeaseKeepAliveResponse(TTL=7).SerializeToString()
+
+    (member,) = members(slow)
+    link = client(member.address, timeout=0.3)
+    stream = link.open(methods.LEASE_KEEP_ALIVE, [])
+    answers = stream.answers("renew a lease at")
+    with futures.ThreadPoolExecutor(1) as reader:
+        told = reader.submit(next, answers)
+        try:
+            for _ in range(2):
+                with pytest.raises(RegistryError, match="DEADLINE_EXCEEDED"):
+                    link.ask("read from", methods.RANGE, pb.RangeRequest())
+            assert len(link._set_aside) == 1
+        finally:
+            go.set()
+        assert told.result(10).TTL == 7
+    assert list(answers) == []
+    assert (link._set_aside, link._streams) == (set(), {})
+    member.script = well
+    link.ask("read from", methods.RANGE, pb.RangeRequest())
 
 
 def test_all_members_away_is_told_of_the_last(client):

@@ -136,6 +136,11 @@ def test_mutual_tls():
         ({"meshsdk": {"transprot": "delta"}}, "meshsdk.transprot: is not known; allowed here: transport, registries"),
         ({"meshsdk": {"transport": "rest"}}, "meshsdk.transport: is 'rest'; write 'auto', 'delta' or 'sotw'"),
         ({"meshsdk": {"registries": {"r": {"url": "no-scheme"}}}}, "meshsdk.registries['r'].url: must be"),
+        (
+            {"meshsdk": {"registries": {"r": {"url": "redis://me:secret@h"}}}},
+            "meshsdk.registries['r'].url: 'redis://***@h' is not a registry; its scheme is none of grpc://",
+        ),
+        ({"meshsdk": {"registries": {"r": {"url": "etcd://[h"}}}}, "meshsdk.registries['r'].url: 'etcd://[h' is not a"),
         ({"meshsdk": {"registries": {"r": {"uri": "etcd://h"}}}}, "meshsdk.registries['r'].uri: is not known"),
         ({"xds_servers": [], "meshsdk": {"registries": {}}}, "bootstrap: xds_servers: is missing"),
         (

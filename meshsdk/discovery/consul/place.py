@@ -21,17 +21,16 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import SplitResult
 
 from meshsdk.discovery.entries import DEFAULT_PREFIX
 from meshsdk.discovery.url_parameters import parameters_of
-from meshsdk.errors import ConfigurationError, RegistryError
+from meshsdk.discovery.url_secrets import TLS_FILES, first_line, tls_context, tls_files
+from meshsdk.errors import ConfigurationError
 
-_FILES = ("ca", "cert", "key")
 _CONSISTENCIES = ("default", "stale", "consistent")
 _KNOWN = frozenset(
-    {"prefix", "dc", "consistency", "timeout", "wait", "deregister_after", "token", "token_file", "tls", *_FILES}
+    {"prefix", "dc", "consistency", "timeout", "wait", "deregister_after", "token", "token_file", "tls", *TLS_FILES}
 )
 
 
@@ -62,25 +61,13 @@ class Place:
         """Returns the ACL token, "" for none. RegistryError for a file that cannot be read."""
         if not self.token_file:
             return os.environ.get("CONSUL_HTTP_TOKEN", "")
-        try:
-            text = Path(self.token_file).read_text(encoding="ascii")
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not a token"
-            raise RegistryError(f"cannot read {self.token_file}: {reason}") from None
-        return text.partition("\n")[0].strip()
+        return first_line(self.token_file, "ascii").strip()
 
     def security(self) -> ssl.SSLContext | None:
         """Returns what connections are secured with, None for none. RegistryError for a file that cannot be read."""
         if not self.tls:
             return None
-        try:
-            context = ssl.create_default_context(cafile=self.ca or None)
-            if self.cert:
-                context.load_cert_chain(self.cert, self.key)
-        except OSError as error:  # ssl.SSLError is one
-            files = ", ".join(file for file in (self.ca, self.cert, self.key) if file)
-            raise RegistryError(f"cannot use {files}: {error.strerror or error}") from None
-        return context
+        return tls_context(self.ca, self.cert, self.key)
 
 
 def place_of(url: SplitResult) -> Place:
@@ -94,9 +81,7 @@ def place_of(url: SplitResult) -> Place:
     consistency = given.text("consistency", "default")
     if consistency not in _CONSISTENCIES:
         raise ConfigurationError(f"consistency {consistency!r} is none of {', '.join(_CONSISTENCIES)}")
-    files = {name: given.text(name) for name in _FILES}
-    if bool(files["cert"]) != bool(files["key"]):
-        raise ConfigurationError("cert and key go together")
+    files = tls_files(given)
     prefix = given.text("prefix", DEFAULT_PREFIX)
     if not prefix.startswith("/") or prefix.endswith("/"):
         raise ConfigurationError(f"prefix {prefix!r} must start with '/' and not end with it")

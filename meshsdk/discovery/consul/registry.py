@@ -20,7 +20,7 @@ from meshsdk.discovery.consul.every_service import follow_every_service
 from meshsdk.discovery.consul.one_service import follow_service
 from meshsdk.discovery.following import Following
 from meshsdk.discovery.mirror import Mirror
-from meshsdk.discovery.registry import Lease, LeaseLapsed
+from meshsdk.discovery.registry import Lease, LeaseLapsed, MalformedEntry
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
 
@@ -141,15 +141,15 @@ class ConsulRegistry:
         self._agent.ask("PUT", _path(key), self._where(), text)
 
     def get_revision(self, app: str, revision: str) -> Revision | None:
-        """See `Catalog`. RegistryError with the key for one that others left and that cannot be read."""
+        """See `Catalog`. MalformedEntry with the key for one that others left and that cannot be read."""
         key = self._layout.revision(app, revision)
         text = self._value(key)
         if text is None:
             return None
         try:
             return entries.revision_from_text(text)
-        except RegistryError as error:
-            raise RegistryError(f"{self._agent.name}: key {key[1:]!r}: {error}") from None
+        except MalformedEntry as error:
+            raise MalformedEntry(f"{self._agent.name}: key {key[1:]!r}: {error}") from None
 
     def map_service(self, service: str) -> tuple[str, ...]:
         """See `Catalog`."""

@@ -22,6 +22,10 @@ class TooLarge(RegistryError):
     """The answer is larger than what is accepted in one message."""
 
 
+class OutcomeUnknown(RegistryError):
+    """A change was sent and not answered: it may or may not have been made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method(Generic[_AnswerT]):
     """A method of etcd's API. `repeatable`: asking twice does no harm, so after a loss another member is asked."""

@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import SplitResult
 
 import grpc
 
 from meshsdk.discovery.entries import DEFAULT_PREFIX
 from meshsdk.discovery.url_parameters import parameters_of
-from meshsdk.errors import ConfigurationError, RegistryError
+from meshsdk.discovery.url_secrets import TLS_FILES, first_line, read_file, tls_files, together
+from meshsdk.errors import ConfigurationError
 
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _MAX_PORT = 65_535
-_PARAMETERS = ("prefix", "timeout", "tls", "ca", "cert", "key", "user", "password_file")
+_PARAMETERS = ("prefix", "timeout", "tls", *TLS_FILES, "user", "password_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,16 @@ class Place:
         """Returns what the channel is secured with, None for none. RegistryError for a file that cannot be read."""
         if not self.tls:
             return None
-        authority, key, certificate = (_bytes(path) if path else None for path in (self.ca, self.key, self.cert))
+        authority, key, certificate = (read_file(path) if path else None for path in (self.ca, self.key, self.cert))
         return grpc.ssl_channel_credentials(authority, key, certificate)
 
     def password(self) -> str:
         """Returns the user's password. RegistryError for a file that cannot be read."""
-        return _bytes(self.password_file).decode().partition("\n")[0].rstrip("\r")
+        return first_line(self.password_file)
 
 
-def place_of(url: SplitResult) -> Place:
-    """Reads a URL; ConfigurationError says in a few words what is wrong with it."""
+def place_of(url: SplitResult, also: Collection[str] = ()) -> Place:
+    """Reads a URL; ConfigurationError says in a few words what is wrong with it. `also`: parameters of the caller's."""
     if "@" in url.netloc:
         raise ConfigurationError("write user=NAME&password_file=FILE instead of a password in the URL")
     endpoints = url.netloc.split(",")
@@ -68,17 +69,18 @@ def place_of(url: SplitResult) -> Place:
             raise ConfigurationError(f"{endpoint!r} is not HOST:PORT")
     if url.path.strip("/"):
         raise ConfigurationError("nothing may follow the hosts but ?parameters; write ?prefix=/PATH")
-    given = parameters_of(url, _PARAMETERS)
-    files = {name: given.text(name) for name in ("ca", "cert", "key", "user", "password_file")}
-    for one, other in (("cert", "key"), ("user", "password_file")):
-        if bool(files[one]) != bool(files[other]):
-            raise ConfigurationError(f"{one} and {other} go together")
+    given = parameters_of(url, (*_PARAMETERS, *also))
+    files = tls_files(given)
+    user, password_file = given.text("user"), given.text("password_file")
+    together("user", user, "password_file", password_file)
     random.shuffle(endpoints)  # each process begins at another member, so that members share the load
     return Place(
         tuple(endpoints),
         prefix=_prefix(given.text("prefix", DEFAULT_PREFIX)),
         timeout=given.seconds("timeout", 3.0, 0.1, 60.0),
-        tls=given.switch("tls", default=bool(files["ca"] or files["cert"])),
+        tls=given.switch("tls", default=any(files.values())),
+        user=user,
+        password_file=password_file,
         **files,
     )
 
@@ -87,10 +89,3 @@ def _prefix(text: str) -> str:
     if not text.startswith("/") or text.endswith("/"):
         raise ConfigurationError(f"prefix {text!r} must start with '/' and not end with it")
     return text
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise RegistryError(f"cannot read {path}: {error.strerror}") from None

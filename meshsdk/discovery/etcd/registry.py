@@ -17,7 +17,7 @@ from meshsdk.discovery.etcd.prefix import PrefixFollower
 from meshsdk.discovery.etcd.values import Change, Delete, Entry, Equals, Listing, Put, Unchanged
 from meshsdk.discovery.following import Following
 from meshsdk.discovery.mirror import Mirror
-from meshsdk.discovery.registry import Lease, LeaseLapsed
+from meshsdk.discovery.registry import Lease, LeaseLapsed, MalformedEntry
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
 
@@ -102,14 +102,14 @@ class EtcdRegistry:
             self._client.commit(changes[start : start + MAX_CHANGES])
 
     def get_revision(self, app: str, revision: str) -> Revision | None:
-        """See `Catalog`. RegistryError with the key for one that others left and that cannot be read."""
+        """See `Catalog`. MalformedEntry with the key for one that others left and that cannot be read."""
         entry = self._client.get(self._layout.revision(app, revision))
         if entry is None:
             return None
         try:
             return entries.revision_from_text(entry.value)
-        except RegistryError as error:
-            raise RegistryError(f"{self._client.name}: entry {entry.key!r}: {error}") from None
+        except MalformedEntry as error:
+            raise MalformedEntry(f"{self._client.name}: entry {entry.key!r}: {error}") from None
 
     def map_service(self, service: str) -> tuple[str, ...]:
         """See `Catalog`."""

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from meshsdk.discovery.etcd import etcd_pb2 as pb
-from meshsdk.discovery.etcd.methods import AUTHENTICATE, Compacted, Method, TooLarge
+from meshsdk.discovery.etcd.methods import AUTHENTICATE, Compacted, Method, OutcomeUnknown, TooLarge
 from meshsdk.discovery.etcd.place import Place
 from meshsdk.discovery.following import RegistryClosed
 from meshsdk.discovery.registry import LeaseLapsed
@@ -23,6 +23,7 @@ from meshsdk.errors import RegistryError
 _AnswerT = TypeVar("_AnswerT")
 _MAX_ANSWER = 64 * 1024 * 1024  # bytes of one message; the client asks for less when a page is larger
 _LEAST_SHARE = 0.1  # seconds; what the last member gets at least
+_REDIAL_EVERY = 5.0  # seconds at least between two connections that are given up for a call without an answer
 _OPTIONS: tuple[tuple[str, int], ...] = (
     # A member that restarted is found within a second or so, where gRPC would wait up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -39,6 +40,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 # Asked of every call: a member cut off from the leader refuses instead of answering from the past.
 _HAS_LEADER = ("hasleader", "true")
 _ELSEWHERE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_NO_ANSWER = _ELSEWHERE | {grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
 
 
 class Transport:
@@ -49,6 +51,9 @@ class Transport:
         self._place = place
         self._lock = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}  # by endpoint; guarded by _lock
+        self._streams: dict[grpc.Channel, int] = {}  # how many are open; guarded by _lock
+        self._set_aside: set[grpc.Channel] = set()  # given up but for their streams; guarded by _lock
+        self._redialled_at = float("-inf")  # guarded by _lock
         self._current = 0  # index of the endpoint in use; guarded by _lock
         self._token: str | None = None  # of the user; guarded by _lock
         self._closed = False  # guarded by _lock
@@ -56,7 +61,7 @@ class Transport:
     def ask(self, verb: str, method: Method[_AnswerT], request: Any) -> _AnswerT:
         """Returns the answer. `verb` begins messages: "cannot {verb} etcd ...".
 
-        Raises LeaseLapsed, Compacted, TooLarge, RegistryClosed, and RegistryError for all else.
+        Raises LeaseLapsed, Compacted, TooLarge, RegistryClosed, OutcomeUnknown, and RegistryError for all else.
         """
         deadline = time.monotonic() + self._place.timeout
         for left in range(len(self._place.endpoints), 0, -1):
@@ -65,10 +70,13 @@ class Transport:
             try:
                 return self._ask_one(channel, method, request, share)
             except grpc.RpcError as error:
+                self._redial(channel, error)
                 if not self._goes_elsewhere(index, error, method) or left == 1:
-                    raise self._failure(verb, index, error) from None
-            except ValueError as error:  # grpc's word for a closed channel
-                raise RegistryClosed(f"cannot {verb} {self.name}: {error}") from None
+                    failure = self._failure(verb, index, error)
+                    in_doubt = _in_doubt(method, error) and not self._closed
+                    raise OutcomeUnknown(str(failure)) if in_doubt else failure from None
+            except ValueError as error:
+                raise self._refused(verb, error) from None
         raise AssertionError("the last member's failure is raised")
 
     def open(self, method: Method[_AnswerT], requests: Iterable[Any]) -> Stream[_AnswerT]:
@@ -80,8 +88,22 @@ class Transport:
             self._goes_elsewhere(index, error, method)
             raise self._failure("log in to", index, error) from None
         except ValueError as error:
-            raise RegistryClosed(f"cannot open a stream to {self.name}: {error}") from None
-        return Stream(self, index, call)
+            raise self._refused("open a stream to", error) from None
+        with self._lock:
+            self._streams[channel] = self._streams.get(channel, 0) + 1
+        return Stream(self, index, call, channel)
+
+    def ended(self, channel: grpc.Channel) -> None:
+        """A stream on `channel` is over."""
+        with self._lock:
+            self._streams[channel] -= 1
+            if self._streams[channel]:
+                return
+            del self._streams[channel]
+            aside = channel in self._set_aside
+            self._set_aside.discard(channel)
+        if aside:
+            channel.close()
 
     def lost(self, verb: str, index: int, error: grpc.RpcError) -> RegistryError:
         """Returns what the end of a stream to member `index` means, and moves on to the next member."""
@@ -104,8 +126,9 @@ class Transport:
         """Ends all calls and streams; idempotent."""
         with self._lock:
             self._closed = True
-            channels = list(self._channels.values())
+            channels = [*self._channels.values(), *self._set_aside]
             self._channels.clear()
+            self._set_aside.clear()
         for channel in channels:
             channel.close()
 
@@ -152,6 +175,30 @@ class Transport:
         self.leave(index)
         return method.repeatable or _unsent(error)
 
+    def _redial(self, channel: grpc.Channel, error: grpc.RpcError) -> None:
+        """Gives up the connection of a call that got no answer: it may be dead, and nobody would tell.
+
+        Pings find that out only while calls are under way, which single calls hardly ever are. Streams notice by
+        themselves, and keep it until then.
+        """
+        now = time.monotonic()
+        with self._lock:
+            endpoint = next((name for name, known in self._channels.items() if known is channel), None)
+            silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            if endpoint is None or not silent or now - self._redialled_at < _REDIAL_EVERY:
+                return
+            self._redialled_at = now
+            del self._channels[endpoint]
+            if channel in self._streams:
+                self._set_aside.add(channel)
+                return
+        channel.close()
+
+    def _refused(self, verb: str, error: ValueError) -> RegistryError:
+        """Returns what it means that grpc would not take a call: its channel is closed."""
+        kind = RegistryClosed if self._closed else RegistryError  # given up by another thread: try again
+        return kind(f"cannot {verb} {self.name}: {error}")
+
     def _failure(self, verb: str, index: int, error: grpc.RpcError) -> RegistryError:
         endpoint = self._place.endpoints[index]
         details = error.details() or ""
@@ -172,10 +219,11 @@ class Transport:
 class Stream(Generic[_AnswerT]):
     """One open stream to one member. Read by one thread; `cancel` may be called from any."""
 
-    def __init__(self, transport: Transport, index: int, call: Any) -> None:
+    def __init__(self, transport: Transport, index: int, call: Any, channel: grpc.Channel) -> None:
         self._transport = transport
         self._index = index
         self._call = call
+        self._channel = channel
 
     def answers(self, verb: str) -> Iterator[_AnswerT]:
         """Yields what comes; ends when the server ends it, raises RegistryError when it breaks."""
@@ -183,6 +231,8 @@ class Stream(Generic[_AnswerT]):
             yield from self._call
         except grpc.RpcError as error:
             raise self._transport.lost(verb, self._index, error) from None
+        finally:
+            self._transport.ended(self._channel)
         self._transport.leave(self._index)
 
     def cancel(self) -> None:
@@ -224,6 +274,11 @@ def _invoke(
 def _stale_token(error: grpc.RpcError) -> bool:
     details = error.details() or ""
     return error.code() is grpc.StatusCode.UNAUTHENTICATED or "revision of auth store is old" in details
+
+
+def _in_doubt(method: Method[Any], error: grpc.RpcError) -> bool:
+    """Whether a change may have been made though the call failed."""
+    return not method.repeatable and error.code() in _NO_ANSWER and not _unsent(error)
 
 
 def _unsent(error: grpc.RpcError) -> bool:

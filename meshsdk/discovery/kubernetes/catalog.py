@@ -12,6 +12,7 @@ from meshsdk.discovery.entries import revision_from_text, revision_to_text, serv
 from meshsdk.discovery.kubernetes.api import WHOLE, ApiServer, Refused
 from meshsdk.discovery.kubernetes.own_slice import check_app, digest
 from meshsdk.discovery.kubernetes.reflector import METADATA_LIST
+from meshsdk.discovery.registry import MalformedEntry
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Revision
 
@@ -62,9 +63,13 @@ class ConfigMapCatalog:
             raise
         data = found.get("data")
         text = data.get(_CONTENT) if isinstance(data, dict) else None
-        read = revision_from_text(str(text).encode())
+        words = f"ConfigMap {_name(app, revision)}"
+        try:
+            read = revision_from_text(str(text).encode())
+        except MalformedEntry as error:
+            raise MalformedEntry(f"{words}: {error}") from None
         if (read.app, read.revision) != (app, revision):
-            raise RegistryError(f"ConfigMap {_name(app, revision)} is about {read.app} {read.revision}")
+            raise MalformedEntry(f"{words} is about {read.app} {read.revision}")
         return read
 
     def map_service(self, service: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from meshsdk.discovery.entries import revision_from_text, revision_to_text, serv
 from meshsdk.discovery.nacos.place import Place
 from meshsdk.discovery.nacos.session import Rejected, Session
 from meshsdk.discovery.nacos.wire import JsonObject
+from meshsdk.discovery.registry import MalformedEntry
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Revision
 
@@ -72,9 +73,13 @@ class ConfigCatalog:
         content = self._read("get a revision from", _name(app, revision), _REVISIONS)
         if not content:
             return None
-        found = revision_from_text(content.encode())
+        words = f"{self._place.words}: configuration {_name(app, revision)}"
+        try:
+            found = revision_from_text(content.encode())
+        except MalformedEntry as error:
+            raise MalformedEntry(f"{words}: {error}") from None
         if (found.app, found.revision) != (app, revision):
-            raise RegistryError(f"configuration {_name(app, revision)} is about {found.app} {found.revision}")
+            raise MalformedEntry(f"{words} is about {found.app} {found.revision}")
         return found
 
     def map_service(self, service: str) -> tuple[str, ...]:

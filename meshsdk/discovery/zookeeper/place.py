@@ -21,15 +21,14 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from meshsdk.discovery.entries import DEFAULT_PREFIX
 from meshsdk.discovery.url_parameters import parameters_of
-from meshsdk.errors import ConfigurationError, RegistryError
+from meshsdk.discovery.url_secrets import TLS_FILES, first_line, tls_context, tls_files, together
+from meshsdk.errors import ConfigurationError
 
-_FILES = ("ca", "cert", "key")
-_KNOWN = frozenset({"prefix", "session_timeout", "timeout", "user", "password_file", "acl", "tls", *_FILES})
+_KNOWN = frozenset({"prefix", "session_timeout", "timeout", "user", "password_file", "acl", "tls", *TLS_FILES})
 _ACLS = ("open", "readable", "private")
 
 
@@ -58,25 +57,13 @@ class Place:
         """Returns `user:password`, "" without a user. RegistryError for a file that cannot be read."""
         if not self.user:
             return ""
-        try:
-            text = Path(self.password_file).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise RegistryError(f"cannot read {self.password_file}: {reason}") from None
-        return f"{self.user}:{text.partition(chr(10))[0].rstrip(chr(13))}"
+        return f"{self.user}:{first_line(self.password_file)}"
 
     def security(self) -> ssl.SSLContext | None:
         """Returns what connections are secured with, None for nothing. RegistryError for a file that cannot be read."""
         if not self.tls:
             return None
-        try:
-            context = ssl.create_default_context(cafile=self.ca or None)
-            if self.cert:
-                context.load_cert_chain(self.cert, self.key)
-        except OSError as error:  # ssl.SSLError is one
-            files = ", ".join(file for file in (self.ca, self.cert, self.key) if file)
-            raise RegistryError(f"cannot use {files}: {error.strerror or error}") from None
-        return context
+        return tls_context(self.ca, self.cert, self.key)
 
 
 def place_of(url: SplitResult) -> Place:
@@ -85,16 +72,13 @@ def place_of(url: SplitResult) -> Place:
     if "@" in url.netloc:
         raise ConfigurationError("write user=NAME&password_file=FILE instead of a password in the URL")
     user, password_file = given.text("user"), given.text("password_file")
-    if bool(user) != bool(password_file):
-        raise ConfigurationError("user and password_file go together")
+    together("user", user, "password_file", password_file)
     acl = given.text("acl", "readable" if user else "open")
     if acl not in _ACLS:
         raise ConfigurationError(f"acl {acl!r} is none of {', '.join(_ACLS)}")
     if acl != "open" and not user:
         raise ConfigurationError(f"acl={acl} needs user and password_file")
-    files = {name: given.text(name) for name in _FILES}
-    if bool(files["cert"]) != bool(files["key"]):
-        raise ConfigurationError("cert and key go together")
+    files = tls_files(given)
     return Place(
         tuple(_host(each) for each in url.netloc.split(",")),
         _prefix(unquote(url.path), given.text("prefix", DEFAULT_PREFIX)),

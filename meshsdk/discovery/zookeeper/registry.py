@@ -19,7 +19,7 @@ from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 from meshsdk.discovery import entries, limits
 from meshsdk.discovery.following import Following
 from meshsdk.discovery.mirror import Mirror
-from meshsdk.discovery.registry import Lease, LeaseLapsed
+from meshsdk.discovery.registry import Lease, LeaseLapsed, MalformedEntry
 from meshsdk.discovery.zookeeper.session import Session
 from meshsdk.discovery.zookeeper.subtree import Inbox, Subtree
 from meshsdk.errors import RegistryError
@@ -181,7 +181,7 @@ class ZooKeeperRegistry:
             self._session.wait(client.set_async(path, text))
 
     def get_revision(self, app: str, revision: str) -> Revision | None:
-        """See `Catalog`. RegistryError with the path for one that others left and that cannot be read."""
+        """See `Catalog`. MalformedEntry with the path for one that others left and that cannot be read."""
         path = self._layout.revision(app, revision)
         with self._session.asking("get a revision from") as client:
             text = self._data(client, path)
@@ -189,8 +189,8 @@ class ZooKeeperRegistry:
             return None
         try:
             return entries.revision_from_text(text)
-        except RegistryError as error:
-            raise RegistryError(f"{self._session.name}: entry {path}: {error}") from None
+        except MalformedEntry as error:
+            raise MalformedEntry(f"{self._session.name}: entry {path}: {error}") from None
 
     def map_service(self, service: str) -> tuple[str, ...]:
         """See `Catalog`."""

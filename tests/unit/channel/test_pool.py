@@ -21,10 +21,14 @@ IDLE, CONNECTING, READY, FAILED = Connectivity.IDLE, Connectivity.CONNECTING, Co
         ("[::1]:80", "ipv6:[::1]:80"),
         ("dns:///orders:80", "dns:///orders:80"),
         ("unix:/run/orders", "unix:/run/orders"),
+        ("unix-abstract:orders", "unix-abstract:orders"),
+        ("orders.svc-1.my_net:80", "dns:///orders.svc-1.my_net:80"),
+        ("unix:80", "dns:///unix:80"),
+        ("dns:80", "dns:///dns:80"),
     ],
 )
 def test_what_is_dialled(address, dialled):
-    """Addresses are dialled without a resolver, names keep their scheme."""
+    """Addresses are dialled without a resolver, names with one; what has a scheme keeps it."""
     assert endpoint_target(address) == dialled
 
 

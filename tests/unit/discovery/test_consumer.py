@@ -363,3 +363,17 @@ def test_what_others_tell_is_not_taken():
     bench.consumer.take(ORDERS, Increment("other", (replace(ONE, app="other"),), reset=True), 0)
     bench.run()
     assert bench.told is None
+
+
+def test_a_doubt_and_an_empty_answer_are_told_in_words():
+    """The registry answers, so neither is a problem: a note says what is to be known, and no more when it is over."""
+    bench = Bench(app="orders")
+    bench.lists(ORDERS)
+    assert bench.told.note == "it has answered, with no instance to offer"
+    bench.lists(ORDERS, ONE)
+    assert bench.told.note == ""
+    bench.tells(ORDERS, removed=(ONE.id,))
+    assert (bench.addresses, bench.told.problem) == ({ONE.address}, "")
+    assert bench.told.note.startswith("in doubt: 1 instances")
+    bench.tells(ORDERS, ONE)
+    assert bench.told.note == ""

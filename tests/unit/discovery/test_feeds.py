@@ -11,7 +11,9 @@ from dataclasses import replace
 import pytest
 
 from meshsdk.bootstrap import load_bootstrap
+from meshsdk.discovery import shift
 from meshsdk.discovery.feeds import RegistryFeeds
+from meshsdk.discovery.registry import MalformedEntry
 from meshsdk.errors import ConfigurationError, RegistryError
 from meshsdk.model.instance import Increment, Instance
 from meshsdk.model.migration import Migration
@@ -46,11 +48,17 @@ class Registry:
         self.answering = threading.Event()
         self.answering.set()
         self.apps: dict[str, tuple[str, ...]] = {}
+        self.revision: Exception | None = None
+        self.closing = threading.Event()
+        self.closing.set()
+        self.watching = threading.Event()
+        self.watching.set()
         self.closed = 0
 
     def watch(self, app, unit, on_increment):
         """See `Feed`."""
         del unit
+        assert self.watching.wait(PATIENCE)
         if self.refusals:
             raise self.refusals.pop(0)
         watch = _Watch(self, app, on_increment)
@@ -67,9 +75,12 @@ class Registry:
 
     def get_revision(self, app, revision):
         """See `Catalog`."""
+        if self.revision is not None:
+            raise self.revision
 
     def close(self) -> None:
         """See `Registry`."""
+        assert self.closing.wait(PATIENCE)
         self.closed += 1
 
     def next_watch(self) -> _Watch:
@@ -106,6 +117,16 @@ class Desk:
         if told.endpoints is None:
             return None, told.problem
         return {one.address for place in told.endpoints.localities for one in place.endpoints}, told.problem
+
+
+def _let_old_threads_end(registry: Registry) -> None:
+    """Lets what hangs go on, and waits until only the newest thread of the desk is left."""
+    *old, _ = [thread for thread in threading.enumerate() if thread.name == "meshsdk-registry-default"]
+    registry.closing.set()
+    registry.watching.set()
+    for thread in old:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -190,7 +211,7 @@ def test_a_slow_catalogue_holds_up_no_instance(desk, registry):
 @pytest.mark.parametrize("refusal", [RegistryError("too many watches"), KeyError("a defect")])
 def test_a_watch_that_cannot_be_made_is_tried_again(desk, registry, refusal, monkeypatch, caplog):
     """The problem is logged once and told in words; other sources are not held up; in the end it is made."""
-    monkeypatch.setattr("meshsdk.discovery.desk._RETRY", 0.05)
+    monkeypatch.setattr("meshsdk.discovery.shift._RETRY", 0.05)
     registry.refusals = [refusal] * 3
     with caplog.at_level(logging.WARNING):
         desk.feeds.follow(KEY, ORDERS)
@@ -209,6 +230,80 @@ def test_a_registry_without_a_catalogue(desk, registry):
     assert desk.next() == (None, "registry 'default' (etcd://h:1/x): no catalogue")
     registry.list("shop.Orders", OLD)
     assert desk.next() == ({OLD.address}, "")
+
+
+def test_a_malformed_revision_is_no_outage(desk, registry, caplog):
+    """Its instance is offered, nothing is said to be away, and one line names the entry, however often it is asked."""
+    registry.apps["shop.Orders"] = ("orders",)
+    registry.revision = MalformedEntry("entry '/revisions/orders/r1': not JSON")
+    desk.feeds.follow(KEY, SERVICE)
+    watches = {watch.app: watch for watch in (registry.next_watch(), registry.next_watch())}
+    watches["shop.Orders"].tell(Increment("shop.Orders", reset=True))
+    watches["orders"].tell(Increment("orders", (replace(ONE, revision="r1"),), reset=True))
+    assert desk.next() == ({ONE.address}, "")
+    desk.feeds.follow(KEY._replace(name="other"), replace(ORDERS, app="other"))
+    registry.list("other", TWO)
+    assert desk.next()[1] == ""
+    assert caplog.text.count("entry '/revisions/orders/r1': not JSON") == 1
+
+
+def test_a_registry_that_does_not_close_in_time(desk, registry, monkeypatch, caplog):
+    """The stop returns; what was known is told at once by the next thread, which nothing of the old one ends."""
+    monkeypatch.setattr("meshsdk.discovery.feeds._STOPPING", 0.05)
+    desk.feeds.follow(KEY, ORDERS)
+    registry.list("orders", ONE)
+    desk.next()
+    registry.closing.clear()
+    desk.feeds.stop()
+    assert "has not ended within" in caplog.text
+    desk.feeds.start(desk.told.put)
+    desk.feeds.follow(KEY, ORDERS)
+    assert desk.next() == ({ONE.address}, "")
+    watch = registry.next_watch()
+    _let_old_threads_end(registry)
+    watch.tell(Increment("orders", (TWO,), reset=True))
+    told = desk.next()
+    assert TWO.address in told[0]
+    assert registry.watches == [watch]
+
+
+def test_a_thread_that_hangs_is_left_to_itself(desk, registry, monkeypatch):
+    """It is inside a registry when it is to end: the next one tells what was told last, and follows anew."""
+    monkeypatch.setattr("meshsdk.discovery.feeds._STOPPING", 0.05)
+    desk.feeds.follow(KEY, ORDERS)
+    registry.list("orders", ONE)
+    desk.next()
+    registry.watching.clear()
+    desk.feeds.follow(KEY._replace(name="other"), replace(ORDERS, app="other"))
+    desk.feeds.stop()
+    desk.feeds.start(desk.told.put)
+    desk.feeds.follow(KEY, ORDERS)
+    assert desk.next() == ({ONE.address}, shift._REMEMBERED)
+    _let_old_threads_end(registry)
+    while (watch := registry.next_watch()).app != "orders":
+        pass
+    watch.tell(Increment("orders", (TWO,), reset=True))
+    assert desk.next() == ({TWO.address}, "")
+
+
+def test_registries_are_stopped_together(registry, monkeypatch):
+    """Two that do not close in time cost the patience for one; none is waited for before the other was told."""
+    waits = []
+    monkeypatch.setattr("meshsdk.discovery.desk.Desk.join", lambda self, seconds: waits.append((self, seconds)))
+    ended = []
+    monkeypatch.setattr("meshsdk.discovery.desk.Desk.end", lambda self: ended.append((self, len(waits))))
+    monkeypatch.setattr("meshsdk.discovery.desk.Desk.start", lambda *_: None)
+    feeds = RegistryFeeds(
+        load_bootstrap({"meshsdk": {"registries": {name: {"url": "etcd://h:1"} for name in ("a", "b")}}}, {})
+    )
+    feeds.start(lambda _: None)
+    for name in ("a", "b"):
+        feeds.follow(KEY._replace(name=name), replace(ORDERS, registry=name))
+    feeds.stop()
+    assert [before for _, before in ended] == [0, 0]
+    assert sum(1 for _ in waits) == 2
+    assert waits[1][1] <= waits[0][1] <= 5
+    del registry
 
 
 def test_registries_that_cannot_be_opened(monkeypatch):

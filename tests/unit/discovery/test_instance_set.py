@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from hypothesis import given
@@ -180,12 +181,70 @@ def test_a_registry_that_lost_few_is_believed():
 
 
 def test_lapses_in_masses_are_doubted():
-    """Leases that lapse one by one: from the moment fewer than half are left, the rest stay for a minute."""
+    """Leases that lapse one by one: when fewer than half are left, those that went before come back for a minute."""
     instances = made(period=60)
     instances.take(listing(*MANY), 0)
-    for instance in MANY:
+    for instance in MANY[:5]:
         instances.take(Increment("orders", removed=(instance.id,)), 10)
     assert addresses(instances) == {instance.address for instance in MANY[5:]}
+    for instance in MANY[5:]:
+        instances.take(Increment("orders", removed=(instance.id,)), 20)
+    assert addresses(instances) == ALL
+    assert instances.doubted == len(MANY)
+    instances.take(Increment("orders", MANY[:3]), 30)
+    instances.settle(80, away=False)
+    assert addresses(instances) == {instance.address for instance in MANY[:3]}
+    assert instances.doubted == 0
+
+
+def test_who_does_not_come_back_with_a_doubt():
+    """Of those that were believed gone: who said farewell since, who is listed again, who vanished too long ago."""
+    instances = made(period=60)
+    instances.take(listing(*MANY), 0)
+    instances.take(Increment("orders", removed=(MANY[0].id,)), 10)
+    instances.take(Increment("orders", removed=tuple(one.id for one in MANY[1:5])), 40)
+    instances.take(Increment("orders", (replace(MANY[1], state=InstanceState.OFFLINE),)), 41)
+    instances.take(Increment("orders", (replace(MANY[2], address="10.0.1.1:1"),), ()), 42)
+    instances.settle(75, away=False)
+    instances.take(Increment("orders", removed=tuple(one.id for one in MANY[5:])), 80)
+    expected = {one.address for one in MANY[3:]} | {"10.0.1.1:1"}
+    assert addresses(instances) == expected
+    instances.settle(140, away=False)
+    assert addresses(instances) == {"10.0.1.1:1"}
+
+
+def test_what_is_kept_aside_for_a_doubt_is_bounded():
+    """Instances that come and vanish all the time leave no more behind than there were at once, for no longer."""
+    instances = made(period=60)
+    instances.take(listing(*MANY), 0)
+    for count in range(100):
+        instances.take(Increment("orders", (replace(ONE, id=f"new{count}"),), (f"new{count - 1}",)), 1)
+    app = instances._apps["orders"]
+    assert len(app.gone) == len(MANY) + 2  # one comes before the one before it goes
+    instances.settle(61, away=False)
+    assert not app.gone
+
+
+def test_a_doubt_is_logged_when_it_begins_and_when_it_ends(caplog):
+    """One line each, however many increments it takes, with the application, how many, and for how long."""
+    caplog.set_level(logging.INFO)
+    instances = made(period=60)
+    instances.take(listing(*MANY), 0)
+    instances.take(Increment("orders", removed=tuple(one.id for one in MANY[:8])), 10)
+    instances.take(Increment("orders", removed=(MANY[8].id,)), 11)
+    assert [record.message for record in caplog.records] == [
+        (
+            "set: the registry says that 8 of 10 instances of 'orders' are gone without a word; in doubt, they stay in "
+            "use until they are listed again, for 60 s at most (longer while the registry is away)"
+        )
+    ]
+    caplog.clear()
+    instances.take(Increment("orders", MANY[:2]), 12)
+    assert not caplog.records
+    instances.settle(100, away=False)
+    assert [record.message for record in caplog.records] == [
+        "set: the doubt about 9 instances of 'orders' is over; 7 are not listed again and no longer used"
+    ]
 
 
 def test_those_who_drained_are_believed():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,18 @@ def test_what_was_saved_is_read_by_the_next_process(tmp_path):
         0o700,
         {0o600},
     )
+
+
+def test_two_of_one_process_do_not_write_the_same_file(tmp_path, monkeypatch):
+    """Two meshes save to one directory at a time: each has a temporary file of its own, gone afterwards."""
+    written = []
+    replacing = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: (written.append(self), replacing(self, to))[1])
+    for known in (LastKnown(str(tmp_path), "etcd://h:1"), LastKnown(str(tmp_path), "etcd://h:1")):
+        known.save_instances(WHAT, MEMBERS)
+    assert len(set(written)) == 2
+    (folder,) = tmp_path.iterdir()
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_nothing_saved(tmp_path):

@@ -76,6 +76,30 @@ def test_failures_back_off_and_keep_what_was_known(catalogue):
     assert catalogue.apps(SERVICE) == ("orders",)
 
 
+def test_a_revision_that_is_not_answered_is_no_outage(catalogue):
+    """It concerns who asks for it alone: the registry as a whole has no problem, and one that it has stays."""
+    catalogue.serves(SERVICE, "orders", "r1")
+    catalogue.due(0)
+    assert catalogue.failed(OF_R1, "a proxy refuses", 0)
+    assert catalogue.problem == ""
+    catalogue.failed(ASK, "no connection", 0)
+    catalogue.described(OF_R1, None, 1)
+    assert catalogue.problem == "no connection"
+
+
+def test_a_malformed_revision(catalogue):
+    """As if it was not published, said the first time only, and asked for again like one."""
+    assert catalogue.serves(SERVICE, "orders", "r1") is None
+    catalogue.mapped(SERVICE, ("orders",), 0)
+    catalogue.due(0)
+    assert catalogue.malformed(OF_R1, 0) == (True, True)
+    assert catalogue.serves(SERVICE, "orders", "r1") is True
+    assert OF_R1 in catalogue.due(30)
+    assert catalogue.malformed(OF_R1, 30) == (False, False)
+    assert catalogue.described(OF_R1, content("/other.Service/Get"), 60)
+    assert catalogue.serves(SERVICE, "orders", "r1") is False
+
+
 def test_a_revision_is_asked_for_once(catalogue):
     """However many instances have it: pending at first, then known for every service."""
     catalogue.due(0)

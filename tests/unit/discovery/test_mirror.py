@@ -217,3 +217,18 @@ def model(entries: dict[str, Instance | str], app: str, unit: str) -> State:
         if app in ("", value.app) and unit in ("", value.unit):
             state[value.app, value.id] = value
     return state
+
+
+def test_an_entry_that_the_adapter_did_not_foresee(caplog):
+    """A decoder that fails on an entry's text (a lone surrogate) costs that entry, and no other."""
+
+    def failing(key: str, raw: str) -> Instance:
+        raw.encode()
+        return replace(ONE, id=key)
+
+    listener = Listener()
+    mirror: Mirror[str] = Mirror("r", "a", "", failing, listener)
+    mirror.reset({"1": "", "2": "\ud800"})
+    assert [instance.id for instance in listener.told[0].put] == ["1"]
+    assert mirror.skipped == 1
+    assert "entry '2' is skipped: 'utf-8' codec can't encode" in caplog.text

@@ -11,18 +11,19 @@ from meshsdk.discovery import registration_pb2 as pb
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Instance, InstanceState, MethodInfo, Revision
 
-_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
+_CHARACTERS = st.characters(codec="utf-8", exclude_categories=["Cc"])
+_TEXT = st.text(_CHARACTERS, max_size=40)
 _INSTANCES = st.builds(
     Instance,
     app=st.from_regex(r"[a-z]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True),
-    id=st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+    id=st.text(_CHARACTERS, min_size=1, max_size=40),
     address=st.integers(1, 65535).map(lambda port: f"10.0.0.1:{port}"),
     revision=_TEXT,
     unit=_TEXT,
     region=_TEXT,
     zone=_TEXT,
     weight=st.integers(1, 65535),
-    labels=st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), _TEXT, max_size=5),
+    labels=st.dictionaries(st.text(_CHARACTERS, min_size=1, max_size=20), _TEXT, max_size=5),
     state=st.sampled_from(InstanceState),
     started_at=st.floats(0, 1e12),
 )

@@ -11,9 +11,9 @@ import pytest
 
 from meshsdk.discovery import sqlite as adapter
 from meshsdk.discovery import sqlite_file
-from meshsdk.discovery.registry import LeaseLapsed
+from meshsdk.discovery.registry import LeaseLapsed, MalformedEntry
 from meshsdk.errors import ConfigurationError, RegistryError
-from meshsdk.model.instance import Instance
+from meshsdk.model.instance import Instance, MethodInfo, Revision
 from tests.contract.registries.follower import Follower, eventually
 
 ONE = Instance("orders", "1", "10.0.0.1:50051")
@@ -72,6 +72,19 @@ def test_a_file_of_something_else_is_left_alone(registry, path):
         registry.register(ONE, 60)
     assert db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (1,)
     db.close()
+
+
+def test_who_watches_waits_for_no_writer(registry, path):
+    """A watch opens the file and reads it while another process is in the middle of writing."""
+    registry.register(ONE, 60)
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    watched = sqlite_file.RegistryFile(path, create=False)
+    with watched.reading() as db:
+        assert db.execute("SELECT id FROM instances").fetchall() == [("1",)]
+    watched.close()
+    writer.execute("ROLLBACK")
+    writer.close()
 
 
 def test_no_place_for_a_file(tmp_path):
@@ -137,3 +150,13 @@ def test_a_connection_does_not_go_through_a_fork(registry, path):
     assert os.waitpid(child, 0)[1] == 0
     assert registry.renew(lease) == lease
     Follower(registry, "orders").wait_for(ONE, TWO)
+
+
+def test_a_malformed_revision(path, registry):
+    """A content that others left and that cannot be read is told apart from an outage, and names file and revision."""
+    registry.publish_revision(Revision("orders", "r1", (MethodInfo("/shop.Orders/Get"),)))
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE revisions SET body = 'not json'")
+    db.close()
+    with pytest.raises(MalformedEntry, match=rf"{path}: revision 'r1' of 'orders': not JSON"):
+        registry.get_revision("orders", "r1")

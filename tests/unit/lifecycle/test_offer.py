@@ -121,7 +121,7 @@ def test_the_registry_is_the_control_plane_unless_the_bootstrap_says():
     assert opened() == "127.0.0.1:1"
     assert opened({"registries": {"default": {"url": "grpc://127.0.0.1:2"}}}) == "127.0.0.1:2"
     assert opened({"registries": {"other": {"url": "etcd://127.0.0.1:2"}}}) == "127.0.0.1:1"
-    for url, words in [("ftp://127.0.0.1:2", "none of"), ("grpc://127.0.0.1:2/x", "not grpc://HOST:PORT")]:
+    for url, words in [("ftp://127.0.0.1:2", "none of"), ("grpc://127.0.0.1:2/x", "expected grpc://HOST:PORT")]:
         with pytest.raises(BootstrapError, match=words):
             opened({"registries": {"default": {"url": url}}})
 

@@ -55,6 +55,7 @@ def test_targets(text, source, host, listener):
         ("mesh:///or%0Aders", "write mesh:///NAME"),
         ("mesh:///" + "o" * 254, "write mesh:///NAME"),
         ("mesh:///orders?zone=a", "'zone' is not known"),
+        ("mesh:///orders?unit=a&unit=b", "'unit' is there twice"),
         ("mesh://other/orders", r"meshsdk.registries has no 'other' \(it has: central/1, default\)"),
         ("xds:///orders", 'bootstrap has no "xds_servers" to ask; write mesh:///NAME'),
         ("dns:///orders", "not an xds: target"),
@@ -106,6 +107,17 @@ def test_resolution():
     again = resolve_direct(store, target, target.source)
     assert again.snapshot.virtual_host is first.virtual_host
     assert again.missing == frozenset()
+
+
+def test_why_there_is_no_instance():
+    """A registry that has answered with none says so beside the endpoints; a word on some is no reason."""
+    target = read_target("mesh:///orders", BOOTSTRAP)
+    key = instances_key(target.source)
+    store = Store()
+    for endpoints, words in ((ClusterEndpoints("x", ()), "registry 'default': none"), (ENDPOINTS, "")):
+        store.put(Entry(key, EntryStatus.PRESENT, endpoints, problem="none", server="registry 'default'"))
+        (cluster,) = resolve_direct(store, target, target.source).snapshot.clusters.values()
+        assert (cluster.leaves[0].endpoints, cluster.leaves[0].problem) == (endpoints, words)
 
 
 def test_the_one_route():

@@ -13,18 +13,19 @@ from meshsdk.discovery.nacos.hosts import from_host, to_host
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Instance, InstanceState
 
-texts = st.text(max_size=20)
+characters = st.characters(codec="utf-8", exclude_categories=["Cc"])
+texts = st.text(characters, max_size=20)
 instances = st.builds(
     Instance,
     st.just("orders"),
-    st.text(min_size=1, max_size=20),
+    st.text(characters, min_size=1, max_size=20),
     st.sampled_from(["10.0.0.1:80", "[2001:db8::1]:80", "host.example:80"]),
     revision=texts,
     unit=st.sampled_from(["", "u1", "eu-1"]),
     region=texts,
     zone=texts,
     weight=st.integers(1, 65535),
-    labels=st.dictionaries(st.text(min_size=1, max_size=20), texts, max_size=4).map(MappingProxyType),
+    labels=st.dictionaries(st.text(characters, min_size=1, max_size=20), texts, max_size=4).map(MappingProxyType),
     state=st.sampled_from(InstanceState),
     started_at=st.floats(0, 2e9),
 )
