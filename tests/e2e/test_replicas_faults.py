@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import ExitStack
@@ -25,7 +26,7 @@ from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Instance
 from tests.e2e.control_planes import Served
 from tests.e2e.peers.kept import Kept
-from tests.e2e.processes import Process, until
+from tests.e2e.processes import Process, python, until
 from tests.servers.etcd import EtcdServer
 
 SERVICE = """\
@@ -257,3 +258,19 @@ def stored(world: World) -> list[str]:
         raise AssertionError(str(error)) from None
     finally:
         client.close()
+
+
+def test_a_service_registers_with_the_control_plane_that_is_left(world: World) -> None:
+    """The first of a server's `xds_servers` dies for good: the server renews and drains its lease with the second."""
+    servers = [{"server_uri": plane.xds, "channel_creds": [{"type": "insecure"}]} for plane in world.planes]
+    environment = {"GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps({"xds_servers": servers, "node": {"id": "orders"}})}
+    with python("tests/e2e/peers/short_lease.py", "sync", "0.2", "3", env=environment) as process:
+        address = f"127.0.0.1:{process.line()}"
+        first, second = world.planes
+        until(lambda: served(first) == served(second) == [address], "it is registered")
+        os.kill(first.process.pid, signal.SIGKILL)
+        lease = time.monotonic() + 2 * 3  # of the lease that nobody renewed with the first
+        until(lambda: time.monotonic() > lease, "its lease would have run out twice")
+        assert served(second) == [address]
+        os.kill(process.pid, signal.SIGTERM)
+        until(lambda: served(second) == [], "it has left")
