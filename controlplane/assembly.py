@@ -6,28 +6,32 @@ Made by `meshctl serve` and by `embedded`. The one place that knows all of them.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from controlplane.admin.address import split_address
 from controlplane.admin.api import Api
 from controlplane.admin.server import AdminServer
+from controlplane.gate import Awaited, Gate
 from controlplane.keeper import Keeper
 from controlplane.plane import REGISTERED, Plane
-from controlplane.registries.feed import Feed
+from controlplane.registries.feed import Feed, without_protection
 from controlplane.registries.service import RegistrationService
 from controlplane.server.service import XdsServer
 from controlplane.server.status import ClientInfo
 from controlplane.sources.upstream import Upstream
+from controlplane.sources.wire import KINDS
 from controlplane.store.open import open_store
 from controlplane.store.shared import SharedStore
 from meshsdk.discovery.opening import open_registry
 from meshsdk.errors import ConfigurationError
+from meshsdk.model.registry_url import shown_url
 
-_PATIENCE = 3.0  # seconds at the start for feeds and upstreams to tell what they have, all together
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 
@@ -38,7 +42,8 @@ class Options:
     `directory`: YAML files to follow, or None. `store`: `memory`, `sqlite:PATH` or `etcd://HOST:PORT[,HOST:PORT]`.
     `xds`: `HOST:PORT` of xDS and registration; port 0 for any. `admin`: the same for the admin interface; None for
     none. `registries`: `NAME=URL`, the highest first. `sources`: `xds://HOST:PORT` of other control planes, the highest
-    first. `debounce`: seconds of quiet, and at most, between a change and its push.
+    first. `debounce`: seconds of quiet, and at most, between a change and its push. `patience`: seconds at the start
+    for registries and sources to tell what they have, before clients are answered without; None for no limit.
     """
 
     directory: Path | None = None
@@ -48,6 +53,7 @@ class Options:
     registries: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     debounce: tuple[float, float] = (0.02, 0.5)
+    patience: float | None = None
 
 
 class ControlPlane:
@@ -60,6 +66,7 @@ class ControlPlane:
 
     def __init__(self, options: Options) -> None:
         self._wanted = split_address(options.xds)
+        self._patience = options.patience
         self._keeper = Keeper(time.monotonic)
         with ExitStack() as undo:
             feeds = [undo.enter_context(closing(feed)) for feed in _feeds(options.registries, self._keeper)]
@@ -73,11 +80,13 @@ class ControlPlane:
             )
             self._admin = AdminServer(options.admin) if options.admin is not None else None
             undo.pop_all()
+        self._gate = Gate(_awaited(self.plane), exempt=KINDS)
         self._registration = RegistrationService(self.plane.registrar)
         self._xds = XdsServer(
             self.plane.cache,
             services=[self._registration.add_to],
             debounce=options.debounce,
+            held=self._gate.held,
         )
         self._about = {"config": str(options.directory) if options.directory else "", "store": options.store}
         self.xds_address = ""  # known once started
@@ -87,24 +96,32 @@ class ControlPlane:
         """Where the admin interface listens; None without one."""
         return self._admin.address if self._admin else None
 
-    def start(self) -> None:
-        """Begins to serve, once feeds and upstreams have told what they have, or a few seconds have passed.
+    def start(self, ended: threading.Event | None = None) -> None:
+        """Begins to serve; returns once feeds and upstreams have told what they have, or the patience is over.
 
-        Until then nobody is answered: an answer without their instances would take those away from clients that come
-        from another control plane. Raises ConfigurationError where an address cannot be listened on; all is stopped.
+        Until then xDS clients are refused with UNAVAILABLE (`gate`); registration and the admin interface are there.
+        Once `ended` is set it returns at once, with clients still refused: what is left to do is `stop`.
+
+        Raises:
+            ConfigurationError: an address cannot be listened on; all is stopped.
         """
         host, port = self._wanted
         bound = f"[{host}]" if ":" in host else host
         try:
             self._keeper.start(self.plane, self._sweep)
-            self._gather()
             self.xds_address = f"{bound}:{self._xds.start(f'{bound}:{port}')}"
+            if self._admin:
+                self._admin.start(Api(self.plane, self._xds.clients, self._facts, self._xds.counters))
+            for feed in self.plane.feeds:
+                feed.start()
+            for upstream in self.plane.upstreams:
+                upstream.start()
+            if self._gate.wait(self._patience, ended or threading.Event()):
+                self.plane.flush()  # also waits for the round of the keeper that has heard the last of them
+                self._gate.open()
         except BaseException:
             self.stop()
             raise
-        if self._admin:
-            about = {"xds": self.xds_address, "admin": self._admin.address, **self._about}
-            self._admin.start(Api(self.plane, self._xds.clients, about, self._xds.counters))
 
     def stop(self, grace: float = 1.0) -> None:
         """Ends all of it: calls under way have `grace` seconds. Idempotent."""
@@ -122,29 +139,40 @@ class ControlPlane:
     def _sweep(self) -> None:
         self.plane.sweep(lambda: [client.view for client in self._xds.clients()], self._xds.asking)
 
-    def _gather(self) -> None:
-        for feed in self.plane.feeds:
-            feed.start()
-        for upstream in self.plane.upstreams:
-            upstream.start()
-        deadline = time.monotonic() + _PATIENCE
-        for feed in self.plane.feeds:
-            feed.wait_listed(max(0.0, deadline - time.monotonic()))
-        for upstream in self.plane.upstreams:
-            upstream.wait_told(max(0.0, deadline - time.monotonic()))
+    def _facts(self) -> dict[str, object]:
+        """Returns what status says of this object itself. On the admin interface's threads."""
+        addresses = {"xds": self.xds_address, "admin": self.admin_address}
+        return {**addresses, **self._about, "waiting_for": self._gate.waiting_for()}
+
+
+def _awaited(plane: Plane) -> list[Awaited]:
+    feeds = (Awaited(f"registry {feed.name}", feed.wait_listed, partial(_feed_problem, feed)) for feed in plane.feeds)
+    upstreams = (
+        Awaited(f"source {each.name}", each.wait_told, partial(_upstream_problem, each)) for each in plane.upstreams
+    )
+    return [*feeds, *upstreams]
+
+
+def _feed_problem(feed: Feed) -> str:
+    return feed.status().problem
+
+
+def _upstream_problem(upstream: Upstream) -> str:
+    return "; ".join(upstream.status().problems)
 
 
 def _feeds(registries: Sequence[str], keeper: Keeper) -> Iterable[Feed]:
     names: set[str] = {REGISTERED}
     for text in registries:
         name, equals, url = text.partition("=")
-        where = f"--registry {text}"
+        where = f"--registry {shown_url(name)}{equals}{shown_url(url)}"
         if not equals or not _NAME.fullmatch(name):
             raise ConfigurationError(f"{where}: expected NAME=URL, such as default=etcd://127.0.0.1:2379")
         if name in names:
             raise ConfigurationError(f"{where}: the name {name} was given before")
         names.add(name)
-        yield Feed(name, url, open_registry(url, where), keeper.wake)
+        plain, period = without_protection(url, where)
+        yield Feed(name, url, open_registry(plain, where), keeper.wake, period)
 
 
 def _distinct(sources: Sequence[str]) -> Sequence[str]:

@@ -36,6 +36,13 @@ def _debounce(text: str) -> tuple[float, float]:
         raise argparse.ArgumentTypeError(f"expected QUIET,MOST in milliseconds, such as 20,500; got {text!r}") from None
 
 
+def _patience(text: str) -> float:
+    try:
+        return serve.patience(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected seconds, such as 30; got {text!r}") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("meshctl", description="Runs and operates the meshsdk control plane.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -80,6 +87,12 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="append",
         default=[],
         help="take over the configuration of another control plane, below files and what was applied; may be repeated",
+    )
+    added.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=_patience,
+        help="seconds to wait at the start for registries and sources, before clients are answered without (no limit)",
     )
     added.add_argument(
         "--debounce",

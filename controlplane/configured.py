@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from controlplane.config.documents import Documents, Entry, origin, parse
+from controlplane.config.documents import Documents, Entry, join, origin, parse
 from controlplane.config.merge import Accepted
 from controlplane.config.problems import ConfigurationRefused, Problem
 from controlplane.config.references import conflicts
@@ -55,7 +55,7 @@ class Configured:
     def __init__(self, directory: Path | None, stored: Iterable[StoredResource], others: Sequence[str] = ()) -> None:
         self._files = Files(directory) if directory is not None else None
         self._applied = {row.id: _documents(row) for row in stored}
-        self._sources = (Source(FILES), Source(APPLIED), *map(Source, others))
+        self._sources = (Source(FILES), Source(APPLIED), *(Source(each, heard=False) for each in others))
         self._unreadable: tuple[Problem, ...] = ()  # why the directory cannot be read
         self._refused: tuple[Problem, ...] = ()
         self.accepted = Accepted()
@@ -73,8 +73,9 @@ class Configured:
     def begin(self) -> None:
         """Reads the files for the first time.
 
-        Applied resources that no longer fit to the files are set aside, and reported: without this a control plane
-        whose files changed while it was down could not be started to mend it.
+        Applied resources that no longer fit to the files are left out, and reported: without this a control plane
+        whose files changed while it was down could not be started to mend it. So is what may refer to a control plane
+        that has not been heard yet: it comes into force once that has told it.
 
         Raises:
             ConfigurationRefused: the files cannot be used.
@@ -82,7 +83,7 @@ class Configured:
         """
         newest = self._files.begin() if self._files is not None else Documents()
         files, applied, *others = self._sources
-        sources = (replace(files, newest=newest), replace(applied, newest=_joined(self._applied.values())), *others)
+        sources = (replace(files, newest=newest), replace(applied, newest=join(self._applied.values())), *others)
         self._take(settle(sources, required=(FILES,)))
 
     def look(self) -> bool:
@@ -125,7 +126,7 @@ class Configured:
         rows = tuple(StoredResource(entry.id, entry.text, entry.file, entry.first_line) for entry in documents.entries)
         done = tuple(Applied(entry.id, self._outcome(entry)) for entry in documents.entries)
         planned = Planned(put=rows, done=done)
-        settle(self._with(self._after(planned)), required=(APPLIED,))
+        settle(self._with(self._after(planned)), required=(APPLIED,), known=self.accepted)
         return planned
 
     def plan_delete(self, identity: ResourceId) -> Planned:
@@ -138,15 +139,13 @@ class Configured:
                     raise ConfigurationRefused([Problem(origin(entry), f"{identity} is kept {where}; remove it there")])
             raise NoSuchResource(f"there is no {identity}")
         planned = Planned(removed=(identity,))
-        if self._sources[1].settled:
-            settle(self._with(self._after(planned)), required=(APPLIED,))
-        # Else none of the newest applied resources is in force: deleting one after another is how that is mended.
+        settle(self._with(self._after(planned)), required=(APPLIED,), known=self.accepted)
         return planned
 
     def change_applied(self, put: Iterable[StoredResource], removed: Iterable[ResourceId]) -> None:
         """Takes over what the store holds now."""
         self._applied = self._after(Planned(tuple(put), tuple(removed)))
-        self._change(APPLIED, _joined(self._applied.values()))
+        self._change(APPLIED, join(self._applied.values()))
 
     def warnings_about(self, file: str, registered: Collection[str]) -> list[Problem]:
         """Returns the warnings about resources that were applied from `file`."""
@@ -159,13 +158,14 @@ class Configured:
         return {**rest, **{row.id: _documents(row) for row in planned.put}}
 
     def _with(self, applied: Mapping[ResourceId, Documents]) -> tuple[Source, ...]:
-        return self._newest(APPLIED, _joined(applied.values()))
+        return self._newest(APPLIED, join(applied.values()))
 
     def _newest(self, name: str, documents: Documents) -> tuple[Source, ...]:
-        return tuple(replace(each, newest=documents) if each.name == name else each for each in self._sources)
+        told = [replace(each, newest=documents, heard=True) for each in self._sources if each.name == name]
+        return tuple(told[0] if each.name == name else each for each in self._sources)
 
     def _change(self, name: str, documents: Documents) -> None:
-        self._take(settle(self._newest(name, documents)))
+        self._take(settle(self._newest(name, documents), known=self.accepted))
 
     def _take(self, settled: Settled) -> None:
         self._sources, self.accepted, self._refused = settled.sources, settled.accepted, settled.problems
@@ -179,12 +179,3 @@ class Configured:
 
 def _documents(row: StoredResource) -> Documents:
     return parse(row.text, row.file, row.first_line)
-
-
-def _joined(documents: Iterable[Documents]) -> Documents:
-    every = list(documents)
-    return Documents(
-        tuple(entry for each in every for entry in each.entries),
-        tuple(problem for each in every for problem in each.problems),
-        tuple(warning for each in every for warning in each.warnings),
-    )

@@ -105,6 +105,7 @@ def start(
     admin: str | None = None,
     store: str = "memory",
     registries: Sequence[str] = (),
+    patience: float | None = 3.0,
 ) -> Embedded:
     """Starts a control plane in this process.
 
@@ -114,6 +115,7 @@ def start(
         admin: the same for the admin interface; None for none.
         store: `memory`, `sqlite:PATH` or `etcd://HOST:PORT`.
         registries: `NAME=URL` of registries to follow.
+        patience: seconds to wait for them before xDS is answered without those that are away; None for no limit.
 
     Raises:
         ConfigurationError: the configuration or an address cannot be used.
@@ -121,7 +123,7 @@ def start(
     """
     path = None if config is None or (isinstance(config, str) and "\n" in config) else Path(config)
     directory = path if path is not None and path.is_dir() else None
-    running = ControlPlane(Options(directory, store, xds, admin, tuple(registries)))
+    running = ControlPlane(Options(directory, store, xds, admin, tuple(registries), patience=patience))
     try:
         if path is not None and directory is None:
             running.plane.apply(_text(path), str(path))

@@ -12,6 +12,7 @@ from controlplane.config.problems import Problem
 from controlplane.model.identity import ResourceKind
 from controlplane.model.service import Resolution
 from controlplane.plane import Plane
+from meshsdk.model.migration import Migration
 
 _MAX_CONFLICTS = 20  # shown; the others are counted
 
@@ -19,7 +20,7 @@ _MAX_CONFLICTS = 20  # shown; the others are counted
 def warnings(plane: Plane) -> tuple[str, ...]:
     """Returns what is in force and has no effect, waits for something, or is in conflict."""
     with plane.lock:
-        found = (*plane.configured.accepted.warnings(plane.apps), *_unused(plane))
+        found = (*plane.configured.accepted.warnings(plane.apps), *_unused(plane), *_empty_side(plane))
         return (*map(str, found), *_hidden(plane))
 
 
@@ -33,6 +34,19 @@ def _unused(plane: Plane) -> Iterator[Problem]:
             yield Problem(
                 service.origin, f"{len(group)} registered instances of {app} get no calls: {service.id} {what}"
             )
+
+
+def _empty_side(plane: Plane) -> Iterator[Problem]:
+    """Yields a warning for each service whose policy forces clients to entries that nobody registered."""
+    for host, policy in plane.configured.accepted.configuration.discovery.items():
+        modes = {policy.migration, *(each.migration for each in policy.consumers)} if policy.interface else set()
+        for mode, name in (
+            (Migration.FORCE_INTERFACE, policy.interface),
+            (Migration.FORCE_APPLICATION, policy.app or host),
+        ):
+            if mode in modes and name not in plane.instances:
+                what = f"nobody is registered as {name}: with {mode.name} the calls of clients on EDS to {host} fail"
+                yield Problem(policy.origin, what)
 
 
 def _hidden(plane: Plane) -> Iterator[str]:
@@ -101,4 +115,5 @@ def _feed(plane: Plane, index: int) -> dict[str, object]:
         "applications": found.applications,
         "instances": found.instances,
         "skipped": found.skipped,
+        "doubted": found.doubted,
     }

@@ -23,6 +23,7 @@ from controlplane.registries.leases import Change
 from controlplane.registries.registrar import LocalRegistrar, Registrar
 from controlplane.registries.registration import Registration
 from controlplane.server.node import Node
+from controlplane.server.type_urls import LB_ENDPOINT
 from controlplane.snapshot import ResourceCache
 from controlplane.sources.offering import Offering
 from controlplane.sources.upstream import Upstream
@@ -30,7 +31,7 @@ from controlplane.store.port import Store, StoreError
 from controlplane.store.shared import SharedStore, StoreConflict
 from controlplane.translate.describe import Row, endpoint_rows, route_rows
 from controlplane.translate.names import ENDPOINT
-from controlplane.translate.view import view_of
+from controlplane.translate.view import MAX_LABELS, counting_pairs, view_of
 
 _LOG = logging.getLogger(__name__)
 LINGER = 300.0  # seconds a service stays known after its last instance went, so that a restart is no removal
@@ -195,7 +196,7 @@ class Plane:
         """Takes over what feeds, upstreams and a shared store told, and publishes what changed, as one commit."""
         with self.lock:
             for feed in self.feeds:
-                self._changed(feed.name, feed.drain())
+                self._changed(feed.name, feed.drain(self._clock()))
             self._drain_store()
             for upstream in self.upstreams:
                 told = upstream.take(self._clock())
@@ -230,12 +231,21 @@ class Plane:
                     del self._empty_since[app]
                 self._publication.drop_apps(over)
             deadlines = [since + LINGER for since in self._empty_since.values()]
-            waiting = (self._registration.next_deadline(), *(upstream.next_deadline() for upstream in self.upstreams))
+            waiting = (
+                self._registration.next_deadline(),
+                *(upstream.next_deadline() for upstream in self.upstreams),
+                *(feed.next_deadline() for feed in self.feeds),
+            )
             return min((*deadlines, *(each for each in waiting if each is not None)), default=None)
 
     def _view(self, node: Node) -> str:
         with self.lock:
-            seen = view_of(node.labels, node.app, node.user_agent, node.features, node.metadata)
+            many = len(node.labels) > MAX_LABELS
+            counting = counting_pairs(self.configured.accepted.configuration) if many else ()
+            if many:
+                what = "rules are matched against those they name now, then against `app` and the first by name"
+                _LOG.warning("node %.200r has %d labels, %d are kept: %s", node.id, len(node.labels), MAX_LABELS, what)
+            seen = view_of(node.labels, node.app, node.user_agent, node.features, node.metadata, counting)
             return self._publication.view(seen)
 
     def _wanted(self, view: str, type_url: str, names: Collection[str]) -> Callable[[], None] | None:
@@ -254,14 +264,16 @@ class Plane:
     ) -> None:
         """Forgets views without a client, and endpoints that nobody asks for.
 
-        `in_use` tells the keys of the views of connected clients. `asking`: by name, those that ask for resources of a
-        type. Both run outside the lock.
+        `in_use` tells the keys of the views of connected clients. `asking`: by name, or key of a glob collection, those
+        that ask for resources of a type. Both run outside the lock.
         """
         with self.lock:
             stamp, asked = self._publication.stamp(), self._publication.asked()
+            withdrawn = self._publication.withdrawn()
         keys, still = frozenset(in_use()), asking(ENDPOINT, asked)
+        collected = [key for key, views in asking(LB_ENDPOINT, withdrawn).items() if views] if withdrawn else ()
         with self.lock:
-            self._publication.release(lambda name: still.get(name, ()))
+            self._publication.release(lambda name: still.get(name, ()), collected)
             self._publication.keep_views(keys, stamp)
 
     # -- reading ----------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ class Api:
     Args:
         plane: answers most of it.
         clients: the xDS server's open streams.
-        about: further facts for status, such as addresses.
+        about: returns further facts for status, such as addresses.
         counters: what the xDS server has counted.
     """
 
@@ -65,7 +65,7 @@ class Api:
         self,
         plane: Plane,
         clients: Callable[[], Iterable[ClientInfo]],
-        about: Mapping[str, object],
+        about: Callable[[], Mapping[str, object]],
         counters: Callable[[], Counters],
     ) -> None:
         self._plane = plane
@@ -98,10 +98,8 @@ class Api:
         if subject == "status" and not rest:
             clients = list(self._clients())
             rejected = [_rejection(client) for client in clients if any(each.rejected for each in client.subscriptions)]
-            return Answer(
-                _OK,
-                {**self._about, **health.status(self._plane), "clients": len(clients), "rejected_by_clients": rejected},
-            )
+            seen = {"clients": len(clients), "rejected_by_clients": rejected}
+            return Answer(_OK, {**self._about(), **health.status(self._plane), **seen})
         if subject == "clients" and not rest:
             return Answer(_OK, [_client(client) for client in self._clients()])
         if subject == "services" and not rest:

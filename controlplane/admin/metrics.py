@@ -101,16 +101,18 @@ class Metrics:
         up = _gauge("feed_up", "1 while a registry (--registry) is followed", ["feed"])
         instances = _gauge("feed_instances", "Instances that a registry has told", ["feed"])
         skipped = _gauge("feed_skipped", "Instances of a registry that cannot be served", ["feed"])
+        doubted = _gauge("feed_doubted", "Instances that are kept though a registry says that they are gone", ["feed"])
         for feed in self._plane.feeds:
             fares = feed.status()
             up.add_metric([fares.name], int(fares.up))
             instances.add_metric([fares.name], fares.instances)
             skipped.add_metric([fares.name], fares.skipped)
+            doubted.add_metric([fares.name], fares.doubted)
         upstreams = _gauge("upstream_up", "1 while another control plane (--source) is followed", ["upstream"])
         for upstream in self._plane.upstreams:
             state = upstream.status()
             upstreams.add_metric([state.name], int(state.up))
-        yield from (up, instances, skipped, upstreams)
+        yield from (up, instances, skipped, doubted, upstreams)
         store = self._plane.shared_store()
         yield _plain("store_up", "1 while the store can be read and written", int(store is None or not store.problem()))
 

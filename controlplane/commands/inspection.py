@@ -13,6 +13,7 @@ _ROUTES = ("route", "match", "to", "units", "timeout", "retries", "from")
 _ENDPOINTS = ("cluster", "address", "health", "weight", "locality", "labels")
 _CLIENTS = ("node", "app", "agent", "peer", "service", "transport", "sent", "state", "nacks")
 _COUNTS = ("services", "applications", "instances", "leases", "revisions", "watchers", "clients", "views")
+_APART = (("skipped", "skipped"), ("doubted", "kept in doubt"))
 _LISTS = ("problems", "rejected_by_clients", "warnings")
 
 
@@ -30,6 +31,9 @@ def status(arguments: argparse.Namespace) -> int:
 
 def _summarise(found: Mapping[str, object]) -> None:
     say(f"xds {found['xds']}, admin {found['admin']}, store {found['store']}, config {found['config'] or '(none)'}")
+    waiting = found["waiting_for"]
+    if isinstance(waiting, list) and waiting:
+        say(f"xDS is not answered yet: waiting for {', '.join(waiting)}")
     kinds = found["resources"]
     if isinstance(kinds, Mapping):
         say("resources: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
@@ -56,10 +60,10 @@ def _others(found: Mapping[str, object]) -> None:
     feeds, upstreams = found["feeds"], found["upstreams"]
     for feed in feeds if isinstance(feeds, list) else ():
         state = "up" if feed["up"] else f"down ({feed['problem'] or 'has not answered yet'})"
-        skipped = f", {feed['skipped']} skipped" if feed["skipped"] else ""
+        apart = "".join(f", {feed[what]} {word}" for what, word in _APART if feed[what])
         say(
             f"registry {feed['name']} {feed['url']}: {state}, {feed['applications']} applications, "
-            f"{feed['instances']} instances{skipped}"
+            f"{feed['instances']} instances{apart}"
         )
     for upstream in upstreams if isinstance(upstreams, list) else ():
         say(

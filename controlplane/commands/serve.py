@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from controlplane.assembly import ControlPlane
 
 _LONGEST_DEBOUNCE = 60.0  # seconds
+_LONGEST_PATIENCE = 86_400.0  # seconds
 XDS, ADMIN = "127.0.0.1:18000", "127.0.0.1:18001"
 
 
@@ -27,11 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        plane = _start(arguments)
+        plane = _start(arguments, stop)
     except MeshError as error:
         complain([f"meshctl: {line}" for line in str(error).splitlines()])
         return FAILED
-    say(f"meshctl: ready: xds {plane.xds_address}, admin {plane.admin_address}, config {arguments.config}")
+    if not stop.is_set():
+        say(f"meshctl: ready: xds {plane.xds_address}, admin {plane.admin_address}, config {arguments.config}")
     stop.wait()
     plane.stop()
     return OK
@@ -45,7 +47,15 @@ def debounce(text: str) -> tuple[float, float]:
     return quiet, most
 
 
-def _start(arguments: argparse.Namespace) -> ControlPlane:
+def patience(text: str) -> float:
+    """Reads seconds. Raises ValueError."""
+    seconds = float(text)
+    if not 0 <= seconds <= _LONGEST_PATIENCE:
+        raise ValueError(text)
+    return seconds
+
+
+def _start(arguments: argparse.Namespace, stop: threading.Event) -> ControlPlane:
     from controlplane import health  # noqa: PLC0415 - see the next line
     from controlplane.assembly import ControlPlane, Options  # noqa: PLC0415 - gRPC, xDS: no other command needs them
 
@@ -58,12 +68,13 @@ def _start(arguments: argparse.Namespace) -> ControlPlane:
             registries=tuple(arguments.registry),
             sources=tuple(arguments.source),
             debounce=arguments.debounce,
+            patience=arguments.patience,
         )
     )
     try:
         if not is_loopback(split_address(arguments.admin)[0]):
             complain([f"meshctl: warning: the admin interface has no login, and others can reach {arguments.admin}"])
-        plane.start()
+        plane.start(stop)
         complain(f"meshctl: problem: {line}" for line in health.troubles(plane.plane))
         complain(f"meshctl: warning: {line}" for line in health.warnings(plane.plane))
     except BaseException:

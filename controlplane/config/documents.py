@@ -6,7 +6,7 @@ findings in the next. Never looks across resources: that is `references`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from controlplane.config.discovery import discovery_policy
@@ -69,7 +69,17 @@ class Documents:
 
     def __add__(self, other: Documents) -> Documents:
         """Returns both together."""
-        return Documents(self.entries + other.entries, self.problems + other.problems, self.warnings + other.warnings)
+        return join((self, other))
+
+
+def join(documents: Iterable[Documents]) -> Documents:
+    """Returns all together, in one pass however many there are."""
+    every = tuple(documents)
+    return Documents(
+        tuple(entry for each in every for entry in each.entries),
+        tuple(problem for each in every for problem in each.problems),
+        tuple(warning for each in every for warning in each.warnings),
+    )
 
 
 def _kind(record_kind: Field, version: Field) -> ResourceKind:

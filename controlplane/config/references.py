@@ -85,6 +85,11 @@ def dangling(
     return tuple(problems), tuple(warnings)
 
 
+def named(entry: Entry) -> frozenset[str]:
+    """Returns the hosts that a resource refers to."""
+    return frozenset(host for host, _, _ in _mentions(entry))
+
+
 def _mentions(entry: Entry) -> Iterator[tuple[str, Destination | None, Origin]]:
     resource = entry.resource
     if isinstance(resource, VirtualService):

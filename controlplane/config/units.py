@@ -133,7 +133,42 @@ def _rules(field: Field, units: _Units) -> tuple[KeyRule, ...]:
             twice = next(_shared(rules[index], other), "")
             if twice:
                 item.refuse(f"{twice} is given to unit {other.unit} before, on line {other.origin.line}")
+            for unreachable in _covered(rules[index], other):
+                item.warn(f"{unreachable} has no effect: unit {other.unit} has it before, on line {other.origin.line}")
     return rules
+
+
+def _covered(one: KeyRule, other: KeyRule) -> Iterator[str]:
+    """Yields what of a rule the `other` before it takes whole, though it is written otherwise."""
+    for key in one.exact:
+        number = int(key) if re.fullmatch(r"[0-9]{1,18}", key) else None
+        if key.startswith(other.prefixes) or (
+            number is not None and any(_holds(each, number) for each in other.integers)
+        ):
+            yield f"the key {key}"
+    for mine in one.integers:
+        if any(_includes(theirs, mine) for theirs in other.integers):
+            yield f"{mine.first} to {mine.last}" + (f" modulo {mine.modulo}" if mine.modulo else "")
+
+
+def _holds(numbers: Integers, number: int) -> bool:
+    return numbers.first <= (number % numbers.modulo if numbers.modulo else number) <= numbers.last
+
+
+def _includes(outer: Integers, inner: Integers) -> bool:
+    """Tells whether every number of `inner` is one of `outer`; moduli are powers of ten, so one divides the other."""
+    if outer.modulo is None:  # a remainder is that of numbers without end, but for those beyond what a range takes
+        return (outer.first, outer.last) == (0, _LARGEST) or (inner.modulo is None and _within(outer, inner))
+    if outer.last - outer.first == outer.modulo - 1:
+        return True
+    if inner.modulo is not None and inner.modulo < outer.modulo:
+        return False  # its numbers have any digits before the last
+    first, last = inner.first % outer.modulo, inner.last % outer.modulo
+    return inner.last - inner.first < outer.modulo and outer.first <= first <= last <= outer.last
+
+
+def _within(outer: Integers, inner: Integers) -> bool:
+    return outer.first <= inner.first and inner.last <= outer.last
 
 
 def _shared(one: KeyRule, other: KeyRule) -> Iterator[str]:
@@ -206,7 +241,14 @@ def unit_policy(spec: Field, identity: ResourceId) -> UnitPolicy:
         drained=_drained(drain, units) if drain else {},
         origin=spec.origin,
     )
+    seen: list[Exit] = []
     for item, way in zip(exits.items() if exits else (), found.exits, strict=True):
+        for other in seen:
+            same = (way.source, way.target) == (other.source, other.target)
+            if same and (not other.hosts or (way.hosts and set(way.hosts) <= set(other.hosts))):
+                item.warn(f"has no effect: the exit on line {other.origin.line} is for the same calls")
+                break
+        seen.append(way)
         if way.target not in {rule.unit for rule in rules}:
             item.warn(f"has no effect: no rule gives a key to unit {way.target}")
     return found

@@ -1,7 +1,8 @@
 """Instances of several registries as one: the control plane's own registrations first, then its feeds in their order.
 
 Called by the plane with the changes of one layer; answers with the changes of the whole. Within an application the
-higher layer wins: an instance with an id or an address that a higher layer has is hidden, and counted as a conflict.
+higher layer wins: an instance with an id or an address that a higher layer has is hidden, and counted as a conflict
+unless the two are equal.
 Pure.
 """
 
@@ -106,7 +107,7 @@ class Layers(Mapping[str, Group]):
                 winner = blended.get(instance.id) or addresses.get(instance.address)
                 if winner is None:
                     own.append(instance)
-                else:
+                elif winner != instance:  # the same one twice, as where two layers follow one registry, is no conflict
                     hidden.append(Hidden(instance, name, winner, owners[winner.id]))
             for instance in own:  # within one layer, two on one address are for the translation to settle
                 blended[instance.id] = instance

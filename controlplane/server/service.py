@@ -58,6 +58,7 @@ class XdsServer:
     `services`: functions that add further gRPC services to the server before it starts. `on_event`: called on the
     server's thread with each `Event`; must return at once. `debounce`: (seconds of quiet, seconds at most) between a
     commit and its push; a new subscription is answered at once. `credentials`: server TLS; plain text without.
+    `held`: called on the server's thread with a type URL; returns why it is not answered at present, "" where it is.
 
     Once stopped it cannot be started again. `start`, `stop` and `clients` may be called from any thread.
     """
@@ -71,9 +72,11 @@ class XdsServer:
         limits: Limits | None = None,
         debounce: tuple[float, float] = (0.02, 0.5),
         credentials: grpc.ServerCredentials | None = None,
+        held: Callable[[str], str] = lambda _: "",
     ) -> None:
         self.cache = cache
         self.limits = limits or Limits()
+        self.held = held
         self.assembler = Assembler(_IDENTIFIER)  # owned by the loop thread, as all below but the inbox
         self.requests = RequestReader(self.limits)
         self._services = tuple(services)
@@ -292,6 +295,8 @@ class XdsServer:
         async def fetch(raw: bytes, context: Context) -> bytes:
             try:
                 request, node = decode_sotw(raw, method.type_url, self.limits)
+                if why := self.held(request.type_url):
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, why)
                 view = await asyncio.to_thread(self.cache.view_of, decode_node(node))
             except Refused as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))

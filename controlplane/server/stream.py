@@ -36,6 +36,9 @@ class Host(Protocol):
     assembler: Assembler
     requests: RequestReader
 
+    def held(self, type_url: str) -> str:
+        """Returns why requests of a type are not answered at present; "" if they are."""
+
     def moved(self, stream: Stream, shift: Shift) -> None:
         """Keeps the index of who wants what."""
 
@@ -149,6 +152,9 @@ class Stream:
 
     async def _receive(self, raw: bytes) -> None:
         request, node = self._host.requests.read(raw, self._method.type_url, delta=self._method.delta)
+        if why := self._host.held(request.type_url):
+            self._refuse(grpc.StatusCode.UNAVAILABLE, why)
+            return
         view = self.view if self.view is not None else await self._seen(node)
         self._check(request.type_url)
         make = self._host.cache.want(view, request.type_url, self.machine.news(request))

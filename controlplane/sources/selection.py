@@ -1,17 +1,17 @@
-"""Which state of each source is in force: the newest of all, or the last good one of those that do not fit. Pure.
+"""Which state of each source is in force: the newest of all, or the last good one of files that do not fit. Pure.
 
-Called by `configured` whenever a source changed. A source that is refused never takes another one down: as few sources
-as possible stay on their last good state, and of those that could, the one of lower precedence does.
+Called by `configured` whenever a source changed. Precedence is that of `config.merge`: a lower source never keeps a
+higher one from coming into force, whatever was heard first. New files that bring something that does not fit are
+refused as a whole, and the last good ones stay; anything else that does not fit is left out by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 from controlplane.config.documents import Documents
-from controlplane.config.merge import Accepted, merge
+from controlplane.config.merge import Accepted, combine
 from controlplane.config.problems import ConfigurationRefused, Problem
 
 FILES, APPLIED = "files", "applied"  # names of the first two sources; the others are other control planes
@@ -19,11 +19,15 @@ FILES, APPLIED = "files", "applied"  # names of the first two sources; the other
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source's newest state, and the one that is in force; the same object where the newest is."""
+    """A source's newest state, and the one that is in force; the same object where the newest is.
+
+    `heard`: it has told its state. Until every one has, what does not fit may refer to what is still to come.
+    """
 
     name: str
     newest: Documents = Documents()
     good: Documents = Documents()
+    heard: bool = True
 
     @property
     def settled(self) -> bool:
@@ -33,38 +37,52 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What is in force. `problems`: why the newest state of some source is not; empty when all are."""
+    """What is in force. `problems`: what of the files and the applied resources is not, and why; empty when all is."""
 
     sources: tuple[Source, ...]
     accepted: Accepted
     problems: tuple[Problem, ...]
 
 
-def settle(sources: Sequence[Source], required: Collection[str] = ()) -> Settled:
+def settle(sources: Sequence[Source], required: Collection[str] = (), known: Accepted | None = None) -> Settled:
     """Puts the sources in force: files, applied resources and other control planes, in this order.
 
     Args:
         sources: with their newest states.
-        required: names of those whose newest state has to be in force.
+        required: FILES: the newest files have to be in force. APPLIED: the change has to leave nothing out anew, of
+            the files or of what was applied.
+        known: what was in force; what that had left out is no reason to refuse a change.
 
     Raises:
         ConfigurationRefused: it cannot be so; the findings are about the newest states.
     """
-    refusal: ConfigurationRefused | None = None
-    for behind in _fallbacks(sources, required):
-        states = [source.good if source.name in behind else source.newest for source in sources]
-        try:
-            accepted = merge(states[0], states[1], states[2:])
-        except ConfigurationRefused as refused:
-            refusal = refusal or refused
-            continue
-        after = tuple(replace(source, good=state) for source, state in zip(sources, states, strict=True))
-        return Settled(after, accepted, refusal.problems if refusal else ())
-    raise refusal or AssertionError("there is always the attempt without fallbacks")
+    files, *lower = sources
+    before = known or Accepted()
+    waiting = [source.name for source in lower if not source.heard]
+    accepted = combine([source.newest for source in sources])
+    refusal = _refusal(files, accepted, before, may_wait=bool(waiting))
+    if refusal:
+        if FILES in required:
+            raise ConfigurationRefused(refusal)
+        accepted = combine([files.good, *(source.newest for source in lower)])
+    if APPLIED in required:
+        own = (*lower[0].newest.problems, *accepted.unfit_files, *accepted.unfit_applied)
+        anew = [problem for problem in own if problem not in (*before.unfit_files, *before.unfit_applied)]
+        if anew:
+            raise ConfigurationRefused(anew)
+    left_out = (*lower[0].newest.problems, *accepted.unfit_files, *accepted.unfit_applied)
+    why = f"; it waits for {', '.join(waiting)}, which has not told its configuration yet" if waiting else ""
+    problems = (*refusal, *(replace(each, what=f"{each.what}{why}") for each in left_out))
+    state = files.good if refusal else files.newest
+    after = (replace(files, good=state), *(replace(source, good=source.newest) for source in lower))
+    return Settled(after, accepted, tuple(dict.fromkeys(problems)))
 
 
-def _fallbacks(sources: Sequence[Source], required: Collection[str]) -> Iterator[frozenset[str]]:
-    """Yields the sets of sources to leave on their last good state, the smallest and lowest first."""
-    open_ones = [source.name for source in reversed(sources) if not source.settled and source.name not in required]
-    for size in range(len(open_ones) + 1):
-        yield from map(frozenset, combinations(open_ones, size))
+def _refusal(files: Source, accepted: Accepted, before: Accepted, *, may_wait: bool) -> tuple[Problem, ...]:
+    """Returns why the newest files cannot be in force; nothing where they were accepted before."""
+    if files.settled:
+        return ()
+    faults = files.newest.problems or accepted.conflicts
+    if faults or may_wait:
+        return faults
+    return tuple(problem for problem in accepted.unfit_files if problem not in before.unfit_files)

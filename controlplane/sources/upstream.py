@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from controlplane.admin.address import split_address
-from controlplane.config.documents import Documents
+from controlplane.config.documents import Documents, join
 from controlplane.server.debounce import Debounce
 from controlplane.sources import wire
 from meshsdk.discovery.following import Following, RegistryClosed
@@ -32,6 +32,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 3_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # core counts a minute for an answer, whatever the line above says
     ("grpc.use_local_subchannel_pool", 1),
 )
 
@@ -61,13 +62,21 @@ class Upstream:
         parts = urlsplit(url)
         if parts.scheme != "xds" or parts.path.strip("/") or parts.query:
             raise ConfigurationError(f"--source: {url!r} is not xds://HOST:PORT")
-        split_address(parts.netloc)
+        try:
+            host, _ = split_address(parts.netloc)
+        except ConfigurationError:
+            host = ""
+        if not host:
+            raise ConfigurationError(f"--source: {url!r} is not xds://HOST:PORT")
         self.name = url.rstrip("/")
         self._address = parts.netloc
         self._wake = wake
         self._clock = clock
-        self._following = Following(f"configuration from {self.name}", self._follow, "the last good one stays in force")
+        self._following = Following(
+            f"configuration from {self.name}", self._follow, "what it told before stays in force"
+        )
         self._channel: grpc.Channel | None = None  # owned by the caller of start and close
+        self._garbled = False  # owned by the reader's thread: the last outage was a response that is none
         self._first = threading.Event()  # a complete state was taken
         self._lock = threading.Lock()  # guards all below
         self._documents: dict[str, Documents] = {}  # by type URL
@@ -96,11 +105,7 @@ class Upstream:
                 return None
             every = list(self._documents.values())
         self._first.set()
-        return Documents(
-            tuple(entry for each in every for entry in each.entries),
-            (),
-            tuple(warning for each in every for warning in each.warnings),
-        )
+        return join(every)  # what had problems was not taken
 
     def next_deadline(self) -> float | None:
         """Returns when `take` should be called though nothing is told."""
@@ -122,6 +127,7 @@ class Upstream:
 
     def _follow(self, following: Following) -> None:
         requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        answered: set[str] = set()  # type URLs, on this stream
         node = f"meshctl-{id(self):x}"
         for type_url in wire.KINDS:
             requests.put(wire.request(type_url, node))
@@ -129,8 +135,10 @@ class Upstream:
             call = self._stream(_until_none(requests))
             following.interruptible(call.cancel)
             for raw in call:
-                following.settled()
-                requests.put(self._answer(raw, node))
+                found = self._read(raw)
+                answered.add(found.type_url)
+                requests.put(self._answer(found, node))
+                self._judge(following, found, complete=len(answered) == len(wire.KINDS))
         except grpc.RpcError as error:
             raise RegistryError(f"{error.code().name}: {error.details()}") from None
         except ValueError as error:
@@ -150,9 +158,25 @@ class Upstream:
     def _channel_closed(self, error: ValueError) -> bool:
         return not self._following.live or "closed channel" in str(error)
 
-    def _answer(self, raw: bytes, node: str) -> bytes:
+    def _read(self, raw: bytes) -> wire.Response:
+        try:
+            return wire.response(raw, self.name)
+        except ValueError:
+            self._garbled = True
+            raise
+
+    def _judge(self, following: Following, found: wire.Response, *, complete: bool) -> None:
+        """Ends an outage with the first response that is accepted; one by garbage, once nothing is left to follow it.
+
+        Else one that sends garbage after something good would be dialled, and logged, over and over.
+        """
+        if complete:
+            self._garbled = False
+        if not found.documents.problems and not self._garbled:
+            following.settled()
+
+    def _answer(self, found: wire.Response, node: str) -> bytes:
         """Takes a response over, or refuses it; returns the ACK or the NACK."""
-        found = wire.response(raw, self.name)
         with self._lock:
             if found.documents.problems:
                 first, more = found.documents.problems[0], len(found.documents.problems) - 1

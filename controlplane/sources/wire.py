@@ -18,7 +18,7 @@ from google.rpc import status_pb2
 from udpa.type.v1 import typed_struct_pb2 as udpa_typed_struct
 from xds.type.v3 import typed_struct_pb2
 
-from controlplane.config.documents import Documents, Entry, parse
+from controlplane.config.documents import Documents, Entry, join, parse
 from controlplane.config.problems import Problem
 from controlplane.model.identity import Origin, ResourceId, ResourceKind
 from controlplane.sources import mcp_pb2
@@ -102,12 +102,7 @@ def response(raw: bytes, source: str) -> Response:
 
 
 def _documents(kind: ResourceKind, resources: Iterable[any_pb2.Any], source: str) -> Documents:
-    every = [_decode(kind, resource, source) for resource in resources]
-    return Documents(
-        tuple(entry for each in every for entry in each.entries),
-        tuple(problem for each in every for problem in each.problems),
-        tuple(warning for each in every for warning in each.warnings),
-    )
+    return join(_decode(kind, resource, source) for resource in resources)
 
 
 def _decode(kind: ResourceKind, resource: any_pb2.Any, source: str) -> Documents:
@@ -115,10 +110,10 @@ def _decode(kind: ResourceKind, resource: any_pb2.Any, source: str) -> Documents
     try:
         _check_type(resource)
         message = mcp_pb2.Resource.FromString(resource.value)
-        place = f"{place}/{message.metadata.name[:300]}"
+        place = f"{place}/{_printable(message.metadata.name[:300])}"
         spec = _spec(message.body)
     except (DecodeError, ValueError) as error:
-        return Documents(problems=(Problem(Origin(place, 1), f"cannot be read: {error}"),))
+        return Documents(problems=(Problem(Origin(place, 1), f"cannot be read: {_printable(str(error))}"),))
     namespace, _, name = message.metadata.name.removeprefix("/").rpartition("/")
     document = {
         "apiVersion": _API_VERSIONS[kind],
@@ -132,6 +127,11 @@ def _decode(kind: ResourceKind, resource: any_pb2.Any, source: str) -> Documents
         "spec": spec,
     }
     return parse(json.dumps(document, indent=2), place)
+
+
+def _printable(text: str) -> str:
+    """Returns the text with what is not printable escaped: it goes into lines of logs and of `meshctl`."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _check_type(resource: any_pb2.Any) -> None:

@@ -23,7 +23,7 @@ LEDS_FEATURE = "meshsdk.leds"  # in node.client_features, or true in node.metada
 REGISTRY_FEATURE = "meshsdk.registry_clusters"
 # User agents that read RouteMatch.dynamic_metadata. gRPC's own clients skip it without a word.
 _READS_FIELDS = frozenset(("meshsdk", "envoy"))
-_MAX_LABELS = 64
+MAX_LABELS = 64  # of a node that are kept, those that count first
 _MAX_TEXT = 317 + 1_024  # characters of a label and its value; a longer one counts as absent
 
 
@@ -65,6 +65,7 @@ def view_of(
     user_agent: str,
     features: Collection[str] = (),
     metadata: Mapping[str, object] | None = None,
+    counting: Collection[tuple[str, str]] = (),
 ) -> View:
     """Returns the view of a node.
 
@@ -75,13 +76,16 @@ def view_of(
         features: `node.client_features`.
         metadata: `node.metadata` as JSON values. `UNIT` is the node's unit, else its label `meshsdk.io/unit` is; what
             is no name of a unit counts as none.
+        counting: labels with the values that rules name (`counting_pairs`), of use for a node with many labels: where
+            it has more than MAX_LABELS, these are kept first, then `app`, then the others by name.
     """
     facts = metadata or {}
     has = {"app": app, **labels} if app else dict(labels)
-    kept = sorted(pair for pair in has.items() if len(pair[0]) + len(pair[1]) <= _MAX_TEXT)
+    short = [pair for pair in has.items() if len(pair[0]) + len(pair[1]) <= _MAX_TEXT]
+    first = sorted(short, key=lambda pair: (pair not in counting, pair[0] != "app", pair))
     unit = facts.get("UNIT") or labels.get(UNIT_LABEL)
     return View(
-        labels=tuple(kept[:_MAX_LABELS]),
+        labels=tuple(sorted(first[:MAX_LABELS])),
         request_fields=user_agent.partition(" ")[0] in _READS_FIELDS,  # the server joins name and version
         unit=unit if isinstance(unit, str) and UNIT.fullmatch(unit) else "",
         leds=LEDS_FEATURE in features or facts.get(LEDS_FEATURE) is True,

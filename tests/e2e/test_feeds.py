@@ -10,13 +10,17 @@ from pathlib import Path
 
 import grpc
 import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
+from controlplane.server.type_urls import CLUSTER
 from meshsdk.discovery.controlplane import ControlPlaneRegistry
 from meshsdk.discovery.opening import open_registry
 from meshsdk.model.instance import Instance, InstanceState
-from tests.e2e.control_planes import Served
-from tests.e2e.processes import until
-from tests.servers.etcd import EtcdServer
+from tests.e2e.control_planes import Served, meshctl
+from tests.e2e.processes import entry_point, until
+from tests.servers.etcd import EtcdServer, free_port
+
+SERVICES = "/envoy.service"
 
 
 class Peer:
@@ -93,13 +97,40 @@ def test_another_control_plane_is_followed_through_its_restart(start: Callable[.
     assert lower.feed()["up"]
 
 
-def test_a_feed_that_is_down_at_the_start_is_said_and_waited_for(start: Callable[..., Peer], etcd: EtcdServer) -> None:
-    """The rest is served at once, the problem is said; when the registry is up its instances come."""
-    peer = start("--registry", f"main=etcd://{etcd.address}?timeout=1")
+def test_no_client_is_answered_before_a_feed_was_heard(etcd: EtcdServer, tmp_path: Path) -> None:
+    """A registry is away at the start: clients are refused, and it is said why; SIGTERM ends that, and so does it."""
+    ports = [free_port(), free_port()]
+    xds, admin = (f"127.0.0.1:{port}" for port in ports)
+    addresses = ("--config", str(tmp_path), "--xds", xds, "--admin", admin)
+    arguments = ("serve", *addresses, "--registry", f"main=etcd://{etcd.address}?timeout=1")
+    with entry_point("controlplane.cli:main", *arguments) as ended:
+        until(lambda: "xDS is not answered yet: waiting for registry main (cannot" in ended.errors, "it is said")
+        assert ended.stop() == 0
+    with entry_point("controlplane.cli:main", *arguments) as process, grpc.insecure_channel(xds) as channel:
+        ads = channel.stream_stream(f"{SERVICES}.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources")
+        fetch = channel.unary_unary(f"{SERVICES}.cluster.v3.ClusterDiscoveryService/FetchClusters")
+        request = DiscoveryRequest(type_url=CLUSTER).SerializeToString()
+        until(lambda: "waiting for registry main" in meshctl("status", server=admin).stdout, "status says so")
+        for ask in (lambda: next(ads(iter([request]), timeout=10)), lambda: fetch(request, timeout=10)):
+            with pytest.raises(grpc.RpcError) as refused:
+                ask()
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert refused.value.details() == "the control plane waits for registry main"
+        etcd.start()
+        assert process.line().startswith("meshctl: ready: ")
+        assert next(ads(iter([request]), timeout=10))
+        assert fetch(request, timeout=10)
+        assert "waiting" not in meshctl("status", server=admin).stdout
+
+
+def test_a_feed_that_is_down_for_longer_than_the_patience_is_said(start: Callable[..., Peer], etcd: EtcdServer) -> None:
+    """The rest is served then, the problem is said; when the registry is up its instances come."""
+    peer = start("--patience", "0.2", "--registry", f"main=etcd://{etcd.address}?timeout=1")
     peer.registry.register(instance(9, "users"), 60)
     until(lambda: peer.endpoints("users") == [("127.0.0.1:5009", "HEALTHY")], "its own are served")
     assert f"meshctl: problem: registry main (etcd://{etcd.address}" in peer.served.process.errors
     assert "none of its instances is known yet" in peer.served.process.errors
+    assert "xDS is answered without registry main" in peer.served.process.errors
     etcd.start()
     registry = open_registry(f"etcd://{etcd.address}", "test")
     try:
@@ -128,7 +159,18 @@ def test_own_registrations_go_before_feeds_and_feeds_before_later_ones(start: Ca
     )
     until(lambda: warning in peer.served.over_http("/v1/status")["warnings"], "the conflict is said")
     assert ("127.0.0.1:6001", "HEALTHY") in peer.endpoints()
+    high.registry.set_state(held, InstanceState.DRAINING)  # else that it goes would be doubted for a minute
     high.registry.deregister(held)
     peer.registry.deregister(lease)
     until(lambda: peer.endpoints() == [("127.0.0.1:7001", "HEALTHY")], "the lower one is back")
     assert peer.served.over_http("/v1/status")["warnings"] == []
+
+
+def test_a_feed_of_the_stores_own_etcd_is_no_conflict(start: Callable[..., Peer], etcd: EtcdServer) -> None:
+    """One etcd is store and registry at once: each instance is served once, and there is nothing to warn of."""
+    etcd.start()
+    peer = start("--store", f"etcd://{etcd.address}", "--registry", f"main=etcd://{etcd.address}")
+    peer.registry.register(instance(1), 60)
+    until(lambda: peer.feed()["instances"] == 1, "the feed has it too")
+    assert peer.endpoints() == [("127.0.0.1:5001", "HEALTHY")]
+    until(lambda: peer.served.over_http("/v1/status")["warnings"] == [], "no warning")

@@ -9,7 +9,7 @@ timeout=2, prefix=/meshsdk, tls, ca, cert, key, user, password_file: see `meshsd
 from __future__ import annotations
 
 from dataclasses import replace
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from controlplane.store.etcd.contents import GRACE
 from controlplane.store.etcd.store import EtcdStore
@@ -25,8 +25,8 @@ def open_etcd_store(url: str) -> EtcdStore:
     """Returns the store, not yet started. ConfigurationError says what is wrong with the URL."""
     parts = urlsplit(url)
     try:
-        grace, rest = _grace(parts.query)
-        place = place_of(parts._replace(query=rest))
+        place = place_of(parts, also=("grace",))
+        grace = _grace(parts.query)
     except ConfigurationError as error:
         raise ConfigurationError(f"--store {url!r}: {error}; expected etcd://HOST:PORT[,HOST:PORT]") from None
     if "timeout=" not in parts.query:
@@ -34,15 +34,12 @@ def open_etcd_store(url: str) -> EtcdStore:
     return EtcdStore(EtcdClient(place), place.prefix, place.timeout, grace)
 
 
-def _grace(query: str) -> tuple[float, str]:
-    """Returns the grace, and the parameters without it."""
-    given = parse_qsl(query, keep_blank_values=True)
-    rest = [(name, value) for name, value in given if name != "grace"]
-    text = next((value for name, value in given if name == "grace"), str(GRACE))
+def _grace(query: str) -> float:
+    text = dict(parse_qsl(query, keep_blank_values=True)).get("grace", str(GRACE))
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0.0 <= seconds <= _LONGEST_GRACE:
         raise ConfigurationError(f"grace {text!r} is not between 0 and {_LONGEST_GRACE:g} seconds")
-    return seconds, urlencode(rest)
+    return seconds

@@ -22,6 +22,7 @@ from controlplane.store.etcd.registrar import EtcdRegistrar
 from controlplane.store.port import StoredResource, StoreError
 from controlplane.store.shared import Drained, StoreConflict
 from meshsdk.discovery.etcd.client import EtcdClient
+from meshsdk.discovery.etcd.methods import OutcomeUnknown
 from meshsdk.discovery.etcd.prefix import PrefixFollower
 from meshsdk.discovery.etcd.registry import EtcdRegistry
 from meshsdk.discovery.etcd.values import Batch, Delete, Listing, Put, Unchanged
@@ -52,7 +53,7 @@ class EtcdStore:
         self._generation_read: int | None = None  # guarded by _read; None until something was read
         self._follower = PrefixFollower(client, f"{prefix}/")
         self._following = Following(
-            f"the store {client.name}", self._follow, "the last known state of it stays in force"
+            f"the store {client.name}", self._follow, "what was read from it before stays in force"
         )
         self._presence = Presence(client, self._layout, self._restore)
         self._registry = EtcdRegistry(client, prefix)
@@ -195,6 +196,8 @@ class EtcdStore:
 
 def _words(error: RegistryError) -> str:
     text = str(error)
+    if isinstance(error, OutcomeUnknown):
+        return f"{text}; it is not known whether the change was made: look with meshctl get, and make it again if not"
     if "too many operations" in text:
         return f"{text}; apply smaller files, or start etcd with a larger --max-txn-ops"
     if "too large" in text:

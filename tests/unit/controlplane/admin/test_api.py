@@ -40,7 +40,7 @@ def api(plane: Plane) -> Api:
         CLUSTERS, False, 2, 1, "2", "1", False, True, "no such policy", "2", nacks=3, nacked_at=7.5
     )
     client = ClientInfo(1, Node("n1", "web"), "v", "ipv4:1", "delta", "ADS", 0.0, 3, (refusing,))
-    return Api(plane, lambda: [client], {"xds": "127.0.0.1:1"}, lambda: COUNTERS)
+    return Api(plane, lambda: [client], lambda: {"xds": "127.0.0.1:1"}, lambda: COUNTERS)
 
 
 def test_apply_get_and_delete(api: Api) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.config.documents import parse
-from controlplane.config.merge import merge
+from controlplane.config.merge import combine, merge
 from controlplane.config.problems import ConfigurationRefused
 
 SERVICE = """\
@@ -125,7 +125,7 @@ def test_files_win_over_applied_resources() -> None:
     """A file hides an applied resource of the same identity, which is reported."""
     files = parse(SERVICE.format(name="s", host="orders"), "a.yaml")
     applied = parse(SERVICE.format(name="s", host="other"), "b.yaml")
-    accepted = merge(files, applied)
+    accepted = combine([files, applied])
     assert list(accepted.configuration.services) == ["orders"]
     assert [str(warning) for warning in accepted.warnings()] == [
         "a.yaml:1: ServiceEntry/s hides the one that was applied; delete it or change the file"

@@ -303,3 +303,33 @@ def test_too_many_routes() -> None:
     rules = "".join(f"  - {{match: [{{uri: {{exact: /a.B/C{number}}}}}], {route}}}\n" for number in range(30))
     (problem,) = wrong(many + "---\n" + RULE[: RULE.index("  - name")] + rules)
     assert "make about 27030 routes; at most 20000 are served" in problem
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "unreachable"),
+    [
+        ("integers: [{from: 0, to: 9, modulo: 10}]", "exact: ['4711']", "the key 4711"),
+        ("integers: [{from: 0, to: 99, modulo: 100}]", "integers: [{from: 0, to: 4, modulo: 10}]", "0 to 4 modulo 10"),
+        ("integers: [{from: 0, to: 4, modulo: 10}]", "integers: [{from: 10, to: 14}]", "10 to 14"),
+        ("integers: [{from: 5, to: 9}]", "exact: ['007']", "the key 007"),
+        ("prefix: [e-]", "exact: [e-1]", "the key e-1"),
+        ("integers: [{from: 0, to: 4, modulo: 10}]", "exact: ['4711', '17']", "the key 4711"),
+        ("integers: [{from: 0, to: 4, modulo: 10}]", "integers: [{from: 8, to: 12}]", None),
+        ("integers: [{from: 0, to: 49, modulo: 100}]", "integers: [{from: 0, to: 4, modulo: 10}]", None),
+        ("exact: ['4711']", "integers: [{from: 0, to: 9, modulo: 10}]", None),
+    ],
+)
+def test_keys_that_are_never_reached(before: str, after: str, unreachable: str | None) -> None:
+    """What a rule before takes whole is warned about; an exception before a range is meant."""
+    text = key(f"\n    - {{unit: east, {before}}}\n    - {{unit: west, {after}}}")
+    expected = f"f.yaml:11: spec.key.rules[1]: {unreachable} has no effect: unit east has it before, on line 10"
+    assert warnings(text) == ([expected] if unreachable else [])
+    assert refusals(text) == []
+
+
+def test_exit_that_is_given_twice() -> None:
+    """An exit that another one covers has no effect."""
+    exits = "  exits: [{from: east, to: west}, {from: east, to: west, hosts: [carts]}]\n"
+    assert [each for each in warnings(HEAD + UNITS + SERVICES + KEY + exits) if "same calls" in each] == [
+        "f.yaml:15: spec.exits[1]: has no effect: the exit on line 15 is for the same calls"
+    ]

@@ -74,6 +74,18 @@ def test_the_higher_layer_wins_an_id() -> None:
     assert list(world.layers.conflicts()) == []
 
 
+def test_the_same_instance_in_two_layers_is_no_conflict() -> None:
+    """Two layers follow one registry: each instance is there once and nothing is hidden, until the two differ."""
+    world = World("own", "feed")
+    world.put("own", instance("1"))
+    assert world.put("feed", instance("1")) == []
+    assert dict(world.layers["orders"]) == {"1": instance("1")}
+    assert list(world.layers.conflicts()) == []
+    world.put("feed", instance("1", weight=5))
+    assert len(list(world.layers.conflicts())) == 1
+    assert world.remove("own", "1") == [Change(instance("1"), instance("1", weight=5))]
+
+
 def test_the_higher_layer_wins_an_address() -> None:
     """Two ids on one address in two registries: the higher one's is served; within one registry both stay."""
     world = World("own", "first", "second")

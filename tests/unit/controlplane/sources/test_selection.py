@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controlplane.config.documents import parse
@@ -65,32 +67,64 @@ def test_a_host_that_is_claimed_here_hides_what_others_say_of_it() -> None:
     assert str(warning) == "files:1: ServiceEntry/a has a host of ServiceEntry/b and hides it: the one in xds://0"
 
 
-def test_only_the_source_that_does_not_fit_falls_back() -> None:
-    """A bad state of one source leaves it on its last good one; the news of the others are in force."""
-    first = settle(sources(service("a"), service("b"), service("c")))
-    files, applied, other = first.sources
-    later = [
-        Source(FILES, parse(service("a2"), FILES), files.good),
-        Source(APPLIED, applied.newest, applied.good),
-        Source(other.name, parse(ROUTES, other.name), other.good),
-    ]
+RULE = """\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: orders}}
+spec: {{host: orders, subsets: [{{name: {0}, labels: {{version: {0}}}}}]}}
+"""
+
+
+def joined(*texts: str) -> str:
+    """Returns the texts as documents of one."""
+    return "---\n".join(texts)
+
+
+@pytest.mark.parametrize("files_first", [True, False])
+def test_what_does_not_fit_to_a_higher_source_is_left_out_by_itself(files_first: bool) -> None:
+    """A file's rule hides another control plane's; the routes that need that are left out, in whatever order heard."""
+    up = parse(joined(RULE.format("v1"), ROUTES, service("pay")), "xds://0")
+    files = parse(RULE.format("v2"), FILES)
+    empty = settle([Source(FILES), Source(APPLIED), Source("xds://0", heard=False)])
+    for name in (FILES, "xds://0") if files_first else ("xds://0", FILES):
+        told = {FILES: files, "xds://0": up}[name]
+        news = [replace(each, newest=told, heard=True) if each.name == name else each for each in empty.sources]
+        empty = settle(news, known=empty.accepted)
+    assert names(empty) == ["files:orders", "xds://0:pay"]
+    assert empty.problems == ()
+    texts = [str(warning) for warning in empty.accepted.warnings()]
+    assert "files:1: DestinationRule/orders hides the one in xds://0" in texts
+    assert any("VirtualService/orders is left out: unknown subset v1 of orders" in text for text in texts)
+
+
+def test_a_lower_resource_that_a_higher_one_does_not_fit_to_is_left_out() -> None:
+    """A file's routes name a port; another control plane's service of another port goes, not the routes."""
+    routes = ROUTES.replace("subset: v1", "port: {number: 81}")
+    settled = settle(sources(routes, "", joined(service("orders"), service("pay"))))
+    assert names(settled) == ["files:orders", "xds://0:pay"]
+    assert any("ServiceEntry/orders is left out" in str(warning) for warning in settled.accepted.warnings())
+
+
+def test_what_may_refer_to_an_unheard_source_waits() -> None:
+    """At the start files may name what another control plane has: they wait for it, and are judged once it is heard."""
+    files = parse(joined(ROUTES, service("a")), FILES)
+    begun = settle([Source(FILES, files), Source(APPLIED), Source("xds://0", heard=False)], required=(FILES,))
+    assert names(begun) == ["files:a"]
+    assert "it waits for xds://0, which has not told" in str(begun.problems[0])
+    for text, expected in ((RULE.format("v1"), ["files:orders", "files:a", "xds://0:orders"]), ("", ["files:a"])):
+        told = [*begun.sources[:2], Source("xds://0", parse(text, "xds://0"))]
+        after = settle(told, known=begun.accepted)
+        assert names(after) == expected
+        assert bool(after.problems) is (expected == ["files:a"])
+    with pytest.raises(ConfigurationRefused, match="unknown subset v1"):
+        settle([Source(FILES, files), Source(APPLIED)], required=(FILES,))
+
+
+def test_files_win_over_what_was_applied() -> None:
+    """A file for a host that was applied comes into force, and what was applied is left out; an apply is refused."""
+    later = sources(service("x", "orders"), service("y", "orders"))
     settled = settle(later)
-    assert names(settled) == ["files:a2", "applied:b", "xds://0:c"]
-    assert [str(problem) for problem in settled.problems] == [
-        "xds://0:4: spec.http[0].route[0].destination: unknown subset v1: no DestinationRule is for the host orders"
-    ]
-    assert [source.settled for source in settled.sources] == [True, True, False]
-
-
-def test_of_two_that_do_not_fit_together_the_lower_one_falls_back() -> None:
-    """Files and an apply that contradict each other: what was applied before stays."""
-    first = settle(sources("", service("b")))
-    files, applied = first.sources
-    later = [
-        Source(FILES, parse(service("x", "orders"), FILES), files.good),
-        Source(APPLIED, parse(service("y", "orders"), APPLIED), applied.good),
-    ]
-    assert names(settle(later)) == ["files:x", "applied:b"]
+    assert names(settled) == ["files:x"]
+    assert "are both for the host orders" in str(settled.problems[0])
     with pytest.raises(ConfigurationRefused, match="are both for the host orders"):
-        settle(later, required=(FILES, APPLIED))
-    assert names(settle(later, required=(APPLIED,))) == ["applied:y"]
+        settle(later, required=(APPLIED,))

@@ -111,3 +111,12 @@ def test_requests_ask_acknowledge_and_refuse() -> None:
     assert (ack.version_info, ack.response_nonce) == ("7", "n")
     nack = read(wire.request(TYPE, "n1", nonce="n", error="x" * 9_999))
     assert (nack.response_nonce, len(nack.error_detail.message)) == ("n", 4_096)
+
+
+def test_a_name_with_a_newline_stays_on_one_line() -> None:
+    """A resource's name goes into places and problems with its control characters escaped."""
+    hostile = sent(lambda message: setattr(message.metadata, "name", "shop/or\nders\x1b[2J"))
+    found = wire.response(response(hostile), "xds://up:1").documents
+    assert found.problems
+    assert all(str(each).isprintable() for each in found.problems)
+    assert "or\\nders\\x1b" in str(found.problems[0])

@@ -70,6 +70,15 @@ def test_hostile_labels_are_bounded() -> None:
     assert "x" not in dict(view.labels)
 
 
+def test_labels_that_count_are_kept_first() -> None:
+    """Of a node with a hundred labels those that rules name are kept, and its application, whatever they are called."""
+    labels = {**{f"a{number:03}": "" for number in range(100)}, "app": "web", "tier": "1", "zone": "x"}
+    view = view_of(labels, "", "", counting=source_pairs(service(FOR_WEB)))
+    assert len(view.labels) == 64
+    assert dict(view.labels).items() >= {("app", "web"), ("tier", "1")}
+    assert "app" in dict(view_of(labels, "", "").labels)
+
+
 def test_narrowing_keeps_what_makes_a_difference() -> None:
     """Views that differ in labels no rule names have equal routes."""
     routes = service(PLAIN, FOR_WEB)
