@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from controlplane.config.documents import Documents
 from controlplane.config.merge import Accepted, combine
 from controlplane.config.problems import ConfigurationRefused, Problem
+from controlplane.config.references import conflicts
 
 FILES, APPLIED = "files", "applied"  # names of the first two sources; the others are other control planes
 
@@ -56,10 +57,13 @@ def settle(sources: Sequence[Source], required: Collection[str] = (), known: Acc
     Raises:
         ConfigurationRefused: it cannot be so; the findings are about the newest states.
     """
-    files, *lower = sources
+    files, applied, *others = sources
+    contrary = {source.name: tuple(conflicts(source.newest.entries)) for source in others}
+    # A state that contradicts itself is none to choose from; that is so whatever the other sources say.
+    lower = [applied, *(replace(each, newest=each.good) if contrary[each.name] else each for each in others)]
     before = known or Accepted()
     waiting = [source.name for source in lower if not source.heard]
-    accepted = combine([source.newest for source in sources])
+    accepted = combine([source.newest for source in (files, *lower)])
     refusal = _refusal(files, accepted, before, may_wait=bool(waiting))
     if refusal:
         if FILES in required:
@@ -72,9 +76,11 @@ def settle(sources: Sequence[Source], required: Collection[str] = (), known: Acc
             raise ConfigurationRefused(anew)
     left_out = (*lower[0].newest.problems, *accepted.unfit_files, *accepted.unfit_applied)
     why = f"; it waits for {', '.join(waiting)}, which has not told its configuration yet" if waiting else ""
-    problems = (*refusal, *(replace(each, what=f"{each.what}{why}") for each in left_out))
+    contradictions = (problem for found in contrary.values() for problem in found)
+    problems = (*refusal, *contradictions, *(replace(each, what=f"{each.what}{why}") for each in left_out))
     state = files.good if refusal else files.newest
-    after = (replace(files, good=state), *(replace(source, good=source.newest) for source in lower))
+    newest = (replace(files, good=state), *(replace(each, good=each.newest) for each in lower))
+    after = tuple(replace(each, newest=told.newest) for each, told in zip(newest, sources, strict=True))
     return Settled(after, accepted, tuple(dict.fromkeys(problems)))
 
 

@@ -24,7 +24,7 @@ import meshsdk
 
 METHOD = "/shop.Orders/Get"
 WORKERS = 6  # a caller
-PAUSE = 0.015  # seconds between two calls of a worker
+PAUSE = 0.03  # seconds between two calls of a worker
 LATELY = 200  # calls
 DEADLINE = 20.0  # seconds of a call; beyond what a server is frozen
 

@@ -212,3 +212,15 @@ def test_sweep_asks_who_still_wants_what_is_left_of_a_service() -> None:
         plane.sweep(lambda: [view], asking)
         assert (LB_ENDPOINT, [left.collection]) in asked
         assert len(plane.cache.snapshot(view).of(LB_ENDPOINT)) == there
+
+
+def test_a_policy_that_forces_clients_to_an_empty_side_is_warned_about() -> None:
+    """FORCE_INTERFACE while nobody is registered under the interface's name is said in status."""
+    plane = Plane(None, MemoryStore(), lambda: 0.0, lambda: None)
+    policy = (
+        "apiVersion: meshsdk.io/v1alpha1\nkind: DiscoveryPolicy\nmetadata: {name: p}\n"
+        "spec: {hosts: [orders], endpoints: CONTROL_PLANE, interface: shop.Orders, migration: FORCE_INTERFACE}\n"
+    )
+    plane.apply(policy, "f.yaml")
+    assert any("nobody is registered as shop.Orders: with FORCE_INTERFACE" in each for each in health.warnings(plane))
+    plane.close()

@@ -128,3 +128,13 @@ def test_files_win_over_what_was_applied() -> None:
     assert "are both for the host orders" in str(settled.problems[0])
     with pytest.raises(ConfigurationRefused, match="are both for the host orders"):
         settle(later, required=(APPLIED,))
+
+
+def test_a_source_that_contradicts_itself_stays_on_its_last_good_state() -> None:
+    """Two services for one host from one control plane: refused by themselves, the last good state stays."""
+    first = settle(sources(service("a"), "", service("b")))
+    news = parse(joined(service("x", "stock"), service("y", "stock")), "xds://0")
+    after = settle([*first.sources[:2], replace(first.sources[2], newest=news)], known=first.accepted)
+    assert names(after) == ["files:a", "xds://0:b"]
+    assert "are both for the host stock" in str(after.problems[0])
+    assert not after.sources[2].settled
