@@ -190,7 +190,7 @@ class Plane:
         versions = {url: snapshot.of(url).version for url in types if len(snapshot.of(url))}
         self._await(
             node,
-            lambda known: all(url in known and known[url].version_acked == versions[url] for url in versions),
+            lambda known: all(url in known and known[url].version_acked.rstrip("~") == versions[url] for url in versions),
         )
         if isinstance(self._last[node], Registered):
             self._quiet()
