@@ -190,7 +190,10 @@ class Plane:
         versions = {url: snapshot.of(url).version for url in types if len(snapshot.of(url))}
         self._await(
             node,
-            lambda known: all(url in known and known[url].version_acked.rstrip("~") == versions[url] for url in versions),
+            # A "~" marks what lacks nothing but removals that the server leaves to the client.
+            lambda known: all(
+                url in known and known[url].version_acked.rstrip("~") == version for url, version in versions.items()
+            ),
         )
         if isinstance(self._last[node], Registered):
             self._quiet()
