@@ -12,7 +12,8 @@ that is in doubt (`outage`) only if there is no other. A locality weighs what it
 our control plane makes of the same registry.
 
 Where leases lapse one by one, the first of them are believed before the loss is one to be doubted: when a doubt begins,
-those that vanished without a word a short while before come back with it. Pure but for the log.
+those that vanished without a word a short while before come back with it. They had been believed gone, so they go as
+soon as all others of the doubt are listed again. Pure but for the log.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class _Application:
     """The instances of one application. `confirmed`: how many are ONLINE and not in doubt, `doubted`: how many are.
 
     `gone`: those that vanished without a word and were believed, with the time, the earliest first. `questioned` and
-    `released`: how many came into the present doubt, and how many of them were given up.
+    `released`: how many came into the present doubt, and how many of them were given up; `recalled`: those in doubt
+    that had been `gone` before.
     """
 
     protection: Protection
@@ -59,6 +61,7 @@ class _Application:
     gone: dict[str, tuple[Member, float]] = field(default_factory=dict)
     questioned: int = 0
     released: int = 0
+    recalled: set[str] = field(default_factory=set)
 
 
 _Shown = tuple[Endpoint, Locality] | None
@@ -253,6 +256,7 @@ class InstanceSet:
             member.doubted = now  # so that it is none of the confirmed from the beginning
             self._enter(name, app, identifier, member)
             self._doubt(name, app, identifier, now)
+        app.recalled.update(app.gone)
         app.gone.clear()
         if begins and app.doubted:
             words = (
@@ -285,7 +289,11 @@ class InstanceSet:
         app.questioned += 1
 
     def _end_of_doubt(self, name: str, app: _Application) -> None:
-        """Says so where the last doubt about an application has ended."""
+        """Lets go of the recalled where nothing else is in doubt; says so where the last doubt has ended."""
+        if app.doubted == len(app.recalled):
+            app.released += len(app.recalled)
+            for identifier in list(app.recalled):
+                self._remove(name, app, identifier)
         if app.questioned and not app.doubted:
             words = "%s: the doubt about %d instances of %r is over; %d are not listed again and no longer used"
             _LOG.info(words, self._made.name, app.questioned, name, app.released)
@@ -295,6 +303,7 @@ class InstanceSet:
         if member.doubted is not None:
             member.doubted = None
             app.doubted -= 1
+            app.recalled.discard(identifier)
             del self._doubted[name, identifier]
 
     def _enter(self, name: str, app: _Application, identifier: str, member: Member) -> None:

@@ -197,6 +197,20 @@ def test_lapses_in_masses_are_doubted():
     assert instances.doubted == 0
 
 
+def test_the_recalled_go_when_all_others_are_listed_again():
+    """A killed instance was believed gone; then the registry forgets the other two, which register again: they stay."""
+    instances = made(period=60)
+    instances.take(listing(*MANY[:3]), 0)
+    instances.take(Increment("orders", removed=(MANY[0].id,)), 10)
+    instances.take(listing(), 20)
+    assert addresses(instances) == {instance.address for instance in MANY[:3]}
+    instances.take(Increment("orders", (MANY[1],)), 21)
+    assert addresses(instances) == {instance.address for instance in MANY[:3]}
+    instances.take(Increment("orders", (MANY[2],)), 22)
+    assert addresses(instances) == {MANY[1].address, MANY[2].address}
+    assert instances.doubted == 0
+
+
 def test_who_does_not_come_back_with_a_doubt():
     """Of those that were believed gone: who said farewell since, who is listed again, who vanished too long ago."""
     instances = made(period=60)
