@@ -8,10 +8,8 @@ from a registry is. Connects to nothing.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,10 @@ from meshsdk.discovery.instance_set import Member
 from meshsdk.discovery.limits import address_problem
 from meshsdk.model.endpoints import Endpoint, Health
 from meshsdk.model.resources import Locality
+from meshsdk.private_file import replace_file
 
 _LOG = logging.getLogger("meshsdk.discovery")
 _LARGEST_FILE = 256 * 1024 * 1024  # bytes; a million instances
-_numbers = itertools.count()
 _ROW = 8  # id, address, weight, draining, started_at, revision, region, zone
 
 
@@ -33,7 +31,6 @@ class LastKnown:
     def __init__(self, cache_dir: str, registry: str) -> None:
         """`registry`: its URL; the instances of another one never mix in."""
         self._directory = Path(cache_dir) / f"registry-{_digest(registry)[:32]}"
-        self._number = next(_numbers)  # two meshes of a process may share the directory
         self._failed = False
 
     def instances(self, what: Sequence[object]) -> Mapping[str, Member] | None:
@@ -77,15 +74,10 @@ class LastKnown:
         return rows
 
     def _write(self, what: Sequence[object], rows: list[Any]) -> None:
-        path = self._path(what)
-        temporary = path.with_suffix(f".{os.getpid()}-{self._number}")
         text = json.dumps({"what": list(what), "rows": rows}, separators=(",", ":"))
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text.encode())
-            temporary.replace(path)
+            replace_file(self._path(what), [text.encode()])
             self._failed = False
         except OSError as error:
             if not self._failed:

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from meshsdk.bootstrap import Bootstrap
 from meshsdk.model.collection import EndpointCollection
 from meshsdk.model.resources import Kind
 from meshsdk.model.snapshot import Key
+from meshsdk.private_file import replace_file
 from meshsdk.xds_client.machine import Saved
 from meshsdk.xds_client.saved_collections import SavedCollections, load
 from meshsdk.xds_client.store import Entry, EntryStatus
@@ -104,11 +104,7 @@ class LastGoodFiles:
             return
         message = discovery_pb2.Resource(name=entry.key.name, version=entry.version)
         message.resource.type_url, message.resource.value = entry.key.kind.value, entry.raw
-        temporary = path.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(message.SerializeToString())
-        temporary.replace(path)
+        replace_file(path, [message.SerializeToString()])
 
     def _path(self, key: Key) -> Path:
         digest = hashlib.sha256(f"{key.kind.value}\n{key.name}".encode()).hexdigest()

@@ -8,6 +8,7 @@ Nothing read here is trusted: lines that cannot be are left out.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from typing import Any
 
 from meshsdk.model.collection import EndpointCollection, Member, Members
 from meshsdk.model.endpoints import Endpoint, Health
+from meshsdk.private_file import replace_file
 
 _LOGGER = logging.getLogger(__name__)
 _FORMAT = "meshsdk-collection-1"
@@ -60,13 +62,8 @@ class SavedCollections:
             self._write(path, collection)
 
     def _write(self, path: Path, collection: EndpointCollection) -> None:
-        temporary = path.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(_line([_FORMAT, collection.name]))
-            file.writelines(_lines(collection.members, ()))
-            size = file.tell()
-        temporary.replace(path)
+        head = _line([_FORMAT, collection.name])
+        size = replace_file(path, itertools.chain([head], _lines(collection.members, ())))
         self._journals[collection.name] = _Journal(collection.members, size)
 
     def keep(self, names: Iterable[str]) -> None:
