@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import SplitResult
@@ -20,6 +19,7 @@ from meshsdk.discovery import registration_pb2 as pb
 from meshsdk.discovery import registration_pb2_grpc as services
 from meshsdk.discovery.following import Following, RegistryClosed
 from meshsdk.discovery.registry import Lease, LeaseLapsed, MalformedEntry
+from meshsdk.discovery.watches import Watches
 from meshsdk.errors import ConfigurationError, RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
 
@@ -60,8 +60,7 @@ class ControlPlaneRegistry:
         self.server = server
         self._timeout = timeout
         self._stub = services.RegistrationStub(channel)
-        self._lock = threading.Lock()
-        self._watches: set[Following] = set()  # guarded by _lock
+        self._watches: Watches[Following] = Watches(f"of control plane {server}")
 
     def register(self, instance: Instance, ttl: float) -> Lease:
         """See `Registrar`. The control plane may grant another ttl (whole seconds)."""
@@ -110,18 +109,11 @@ class ControlPlaneRegistry:
     def watch(self, app: str, unit: str, on_increment: Callable[[Increment], None]) -> Following:
         """See `Feed`. Called on a thread of the watch; a broken stream is opened anew with backoff."""
         stream = _StreamWatch(self._stub, pb.WatchRequest(app=app, unit=unit), on_increment)
-        watch = Following(f"watch of app {app!r} at control plane {self.server}", stream.follow)
-        with self._lock:
-            self._watches = {known for known in self._watches if known.live} | {watch}
-        watch.start()
-        return watch
+        return self._watches.begin(Following(f"watch of app {app!r} at control plane {self.server}", stream.follow))
 
     def close(self) -> None:
         """See `Registry`."""
-        with self._lock:
-            watches, self._watches = self._watches, set()
-        for watch in watches:
-            watch.cancel()
+        self._watches.close()
         self._channel.close()
 
     def _ask(self, verb: str, method: Callable[..., _Answer], request: object) -> _Answer:

@@ -30,6 +30,7 @@ from meshsdk.discovery.mirror import Mirror
 from meshsdk.discovery.registry import Lease, LeaseLapsed, MalformedEntry
 from meshsdk.discovery.sqlite_file import RegistryFile
 from meshsdk.discovery.url_parameters import parameters_of
+from meshsdk.discovery.watches import Watches
 from meshsdk.errors import ConfigurationError, RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
 
@@ -66,7 +67,7 @@ class SqliteRegistry:
         self._lock = threading.Lock()
         self._file: RegistryFile | None = None  # guarded by _lock; opened at the first use
         self._closed = False  # guarded by _lock
-        self._watches: set[Following] = set()  # guarded by _lock
+        self._watches: Watches[Following] = Watches(f"on {path}")
 
     def register(self, instance: Instance, ttl: float) -> Lease:
         """See `Registrar`. The ttl is granted as asked; RegistryError for what `limits` refuses."""
@@ -149,21 +150,14 @@ class SqliteRegistry:
         mirror: Mirror[object] = Mirror(f"registry file {self._path}", app, unit, _decode, on_increment)
         reader = _Reader(self._path, app, mirror, self._poll, self._now)
         words = f"watch of app {app!r} in registry file {self._path}"
-        watch = Following(words, reader.follow, skipped=lambda: mirror.skipped)
-        with self._lock:
-            if self._closed:
-                raise RegistryClosed(f"the registry on {self._path} is closed")
-            self._watches = {known for known in self._watches if known.live} | {watch}
-        return watch.start()
+        return self._watches.begin(Following(words, reader.follow, skipped=lambda: mirror.skipped))
 
     def close(self) -> None:
         """See `Registry`."""
+        watches = self._watches.close()
         with self._lock:
             self._closed = True
-            watches, self._watches = self._watches, set()
             file, self._file = self._file, None
-        for watch in watches:
-            watch.cancel()
         for watch in watches:
             watch.join(_CLOSING)  # each has the file open
         if file is not None:

@@ -21,6 +21,7 @@ from meshsdk.discovery.consul.one_service import follow_service
 from meshsdk.discovery.following import Following
 from meshsdk.discovery.mirror import Mirror
 from meshsdk.discovery.registry import Lease, LeaseLapsed, MalformedEntry
+from meshsdk.discovery.watches import Watches
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
 
@@ -48,8 +49,7 @@ class ConsulRegistry:
         self._now = now
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}  # by lease id; guarded by _lock
-        self._watches: set[Following] = set()  # guarded by _lock
-        self._closed = False  # guarded by _lock
+        self._watches: Watches[Following] = Watches(agent.name)
 
     # -- instances --------------------------------------------------------------------------------------------------
 
@@ -184,21 +184,12 @@ class ConsulRegistry:
                 follow_every_service(self._agent, mirror, following)
 
         words = f"watch of {f'app {app!r}' if app else 'all apps'} at {self._agent.name}"
-        watch = Following(words, follow, skipped=lambda: mirror.skipped)
-        with self._lock:
-            if not self._closed:
-                self._watches = {known for known in self._watches if known.live} | {watch}
-                return watch.start()
-        raise RegistryError(f"the registry {self._agent.name} is closed")
+        return self._watches.begin(Following(words, follow, skipped=lambda: mirror.skipped))
 
     def close(self) -> None:
         """See `Registry`."""
-        with self._lock:
-            self._closed = True
-            watches, self._watches = self._watches, set()
+        watches = self._watches.close()
         self._agent.close()
-        for watch in watches:
-            watch.cancel()
         for watch in watches:
             watch.join(_CLOSING)
 

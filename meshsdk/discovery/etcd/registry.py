@@ -18,6 +18,7 @@ from meshsdk.discovery.etcd.values import Change, Delete, Entry, Equals, Listing
 from meshsdk.discovery.following import Following
 from meshsdk.discovery.mirror import Mirror
 from meshsdk.discovery.registry import Lease, LeaseLapsed, MalformedEntry
+from meshsdk.discovery.watches import Watches
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
 
@@ -33,8 +34,7 @@ class EtcdRegistry:
         self._layout = entries.Layout(prefix)
         self._lock = threading.Lock()
         self._keys: dict[tuple[str, str], str] = {}  # of what was registered here, by (app, id); guarded by _lock
-        self._watches: set[Following] = set()  # guarded by _lock
-        self._closed = False  # guarded by _lock
+        self._watches: Watches[Following] = Watches(client.name)
 
     def register(self, instance: Instance, ttl: float) -> Lease:
         """See `Registrar`. etcd grants whole seconds and not less than its election timeout allows (2 s).
@@ -131,20 +131,11 @@ class EtcdRegistry:
                     mirror.change(news.put, news.removed)
 
         words = f"watch of {f'app {app!r}' if app else 'all apps'} at {self._client.name}"
-        watch = Following(words, follow, skipped=lambda: mirror.skipped)
-        with self._lock:
-            if not self._closed:
-                self._watches = {known for known in self._watches if known.live} | {watch}
-                return watch.start()
-        raise RegistryError(f"the registry {self._client.name} is closed")
+        return self._watches.begin(Following(words, follow, skipped=lambda: mirror.skipped))
 
     def close(self) -> None:
         """See `Registry`."""
-        with self._lock:
-            self._closed = True
-            watches, self._watches = self._watches, set()
-        for watch in watches:
-            watch.cancel()
+        self._watches.close()
         self._client.close()
 
     def _decode(self, key: str, entry: Entry) -> Instance:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 
 from meshsdk.discovery import limits
-from meshsdk.discovery.following import RegistryClosed
 from meshsdk.discovery.kubernetes.api import ApiServer, JsonObject, Refused
 from meshsdk.discovery.kubernetes.catalog import ConfigMapCatalog
 from meshsdk.discovery.kubernetes.own_slice import (
@@ -28,6 +27,7 @@ from meshsdk.discovery.kubernetes.place import Place
 from meshsdk.discovery.kubernetes.pods import PodTable
 from meshsdk.discovery.kubernetes.slices_watch import SLICES, SlicesWatch
 from meshsdk.discovery.registry import Lease, LeaseLapsed
+from meshsdk.discovery.watches import Watches
 from meshsdk.errors import RegistryError
 from meshsdk.model.instance import Increment, Instance, InstanceState, Revision
 
@@ -49,8 +49,7 @@ class KubernetesRegistry:
         self._lock = threading.Lock()
         self._pods = PodTable(self._api, place)
         self._owner: Owner | None = None  # guarded by _lock; the pod, once it was asked for
-        self._watches: set[SlicesWatch] = set()  # guarded by _lock
-        self._closed = False  # guarded by _lock
+        self._watches: Watches[SlicesWatch] = Watches(f"at {place.words}")
 
     def register(self, instance: Instance, ttl: float) -> Lease:
         """See `Registrar`. The lease lasts as long as the pod. RegistryError also outside of a pod."""
@@ -125,20 +124,11 @@ class KubernetesRegistry:
         """See `Feed`. Called on threads of the registry, one at a time."""
         if app:
             check_app(app)
-        watch = SlicesWatch(self._api, self._place, self._pods, (app, unit), on_increment)
-        with self._lock:
-            if self._closed:
-                raise RegistryClosed(f"the registry at {self._place.words} is closed")
-            self._watches = {known for known in self._watches if known.live} | {watch}
-        return watch.start()
+        return self._watches.begin(SlicesWatch(self._api, self._place, self._pods, (app, unit), on_increment))
 
     def close(self) -> None:
         """See `Registry`."""
-        with self._lock:
-            self._closed = True
-            watches, self._watches = self._watches, set()
-        for watch in watches:
-            watch.cancel()
+        watches = self._watches.close()
         self._pods.close()
         for watch in watches:
             watch.join(_CLOSING)

@@ -65,7 +65,6 @@ class NacosRegistry:
         self._lock = threading.RLock()  # a listener may begin a watch
         self._views: dict[str, View] = {}  # guarded by _lock, as is all below
         self._watchers_of_all: list[Watcher] = []
-        self._checked = 0  # epoch whose health is looked after
         self._polling = False  # the list of services is asked for every so often
 
     @property

@@ -20,6 +20,7 @@ from meshsdk.discovery import entries, limits
 from meshsdk.discovery.following import Following
 from meshsdk.discovery.mirror import Mirror
 from meshsdk.discovery.registry import Lease, LeaseLapsed, MalformedEntry
+from meshsdk.discovery.watches import Watches
 from meshsdk.discovery.zookeeper.session import Session
 from meshsdk.discovery.zookeeper.subtree import Inbox, Subtree
 from meshsdk.errors import RegistryError
@@ -55,8 +56,7 @@ class ZooKeeperRegistry:
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}  # by lease id; guarded by _lock
         self._lease_of: dict[tuple[str, str], str] = {}  # (app, id) -> lease id; guarded by _lock
-        self._watches: set[Following] = set()  # guarded by _lock
-        self._closed = False  # guarded by _lock
+        self._watches: Watches[Following] = Watches(session.name)
 
     # -- instances --------------------------------------------------------------------------------------------------
 
@@ -226,12 +226,7 @@ class ZooKeeperRegistry:
                 self._session.detach(inbox)
 
         words = f"watch of {f'app {app!r}' if app else 'all apps'} at {self._session.name}"
-        watch = Following(words, follow, skipped=lambda: mirror.skipped)
-        with self._lock:
-            if not self._closed:
-                self._watches = {known for known in self._watches if known.live} | {watch}
-                return watch.start()
-        raise RegistryError(f"the registry {self._session.name} is closed")
+        return self._watches.begin(Following(words, follow, skipped=lambda: mirror.skipped))
 
     def _follow(self, following: Following, inbox: Inbox, mirror: Mirror[bytes], root: str, depth: int) -> None:
         verb = f"list {root} at"
@@ -258,12 +253,9 @@ class ZooKeeperRegistry:
 
     def close(self) -> None:
         """See `Registry`. A session that holds instances is left to run out, any other one is ended."""
+        watches = self._watches.close()
         with self._lock:
-            self._closed = True
             holds = bool(self._held)
-            watches, self._watches = self._watches, set()
-        for watch in watches:
-            watch.cancel()
         self._session.close(lapse=holds)
         for watch in watches:
             watch.join(_CLOSING)
