@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from urllib.parse import urlsplit
 
 from meshsdk.bootstrap import Bootstrap, RegistryConfig
 from meshsdk.discovery.default_registry import open_registry_of
@@ -20,6 +19,7 @@ from meshsdk.discovery.outage import DEFAULT_PERIOD
 from meshsdk.discovery.shift import DeskSettings
 from meshsdk.errors import ConfigurationError
 from meshsdk.model.migration import Migration
+from meshsdk.model.registry_url import shown_url
 from meshsdk.model.resources import RegistrySource
 from meshsdk.model.snapshot import Key
 from meshsdk.model.told import Told
@@ -101,7 +101,7 @@ class RegistryFeeds:
     def words(self, registry: str) -> str:
         """Names a registry to users, without what its URL may hold of secrets."""
         config = self._bootstrap.mesh.registries.get(registry)
-        return f"registry {registry!r}" + (f" ({_public(config.url)})" if config is not None else "")
+        return f"registry {registry!r}" + (f" ({shown_url(config.url)})" if config is not None else "")
 
     def _desk(self, registry: str) -> Desk:
         desk = self._desks.get(registry)
@@ -135,11 +135,3 @@ class RegistryFeeds:
             or settings.services.get(source.interface)
             or settings.default
         )
-
-
-def _public(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "a malformed URL"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -221,13 +221,13 @@ def test_a_watch_that_cannot_be_made_is_tried_again(desk, registry, refusal, mon
             told.append(desk.next())
     assert told[-1] == ({ONE.address}, "")
     assert caplog.text.count("cannot watch 'orders'") == 1
-    assert all("registry 'default' (etcd://h:1/x): " in problem for _, problem in told[:-1])
+    assert all("registry 'default' (etcd://***@h:1/x): " in problem for _, problem in told[:-1])
 
 
 def test_a_registry_without_a_catalogue(desk, registry):
     """Its words are told, without what the URL holds of secrets; the instances under the name take their place."""
     desk.feeds.follow(KEY, SERVICE)
-    assert desk.next() == (None, "registry 'default' (etcd://h:1/x): no catalogue")
+    assert desk.next() == (None, "registry 'default' (etcd://***@h:1/x): no catalogue")
     registry.list("shop.Orders", OLD)
     assert desk.next() == ({OLD.address}, "")
 
