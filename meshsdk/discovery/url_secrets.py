@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import SplitResult
 
 from meshsdk.discovery.url_parameters import Parameters
 from meshsdk.errors import ConfigurationError, RegistryError
@@ -21,6 +22,15 @@ def tls_files(given: Parameters) -> Mapping[str, str]:
     files = {name: given.text(name) for name in TLS_FILES}
     together("cert", files["cert"], "key", files["key"])
     return files
+
+
+def user_of(url: SplitResult, given: Parameters) -> tuple[str, str]:
+    """Returns the parameters `user` and `password_file`, "" for none; refuses one alone, and a user in the host."""
+    if "@" in url.netloc:
+        raise ConfigurationError("write user=NAME&password_file=FILE instead of a password in the URL")
+    user, password_file = given.text("user"), given.text("password_file")
+    together("user", user, "password_file", password_file)
+    return user, password_file
 
 
 def together(one: str, value: str, other: str, other_value: str) -> None:

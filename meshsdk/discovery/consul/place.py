@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult
 
 from meshsdk.discovery.entries import DEFAULT_PREFIX
+from meshsdk.discovery.url_hosts import no_path, prefix_of
 from meshsdk.discovery.url_parameters import parameters_of
 from meshsdk.discovery.url_secrets import TLS_FILES, first_line, tls_context, tls_files
 from meshsdk.errors import ConfigurationError
@@ -76,19 +77,15 @@ def place_of(url: SplitResult) -> Place:
     if "@" in url.netloc or given.text("token"):
         raise ConfigurationError("write token_file=FILE, or set CONSUL_HTTP_TOKEN, instead of a token in the URL")
     host, port = _address(url)
-    if url.path.strip("/"):
-        raise ConfigurationError("nothing may follow the port but ?parameters; write ?prefix=/PATH")
+    no_path(url, "prefix=/PATH")
     consistency = given.text("consistency", "default")
     if consistency not in _CONSISTENCIES:
         raise ConfigurationError(f"consistency {consistency!r} is none of {', '.join(_CONSISTENCIES)}")
     files = tls_files(given)
-    prefix = given.text("prefix", DEFAULT_PREFIX)
-    if not prefix.startswith("/") or prefix.endswith("/"):
-        raise ConfigurationError(f"prefix {prefix!r} must start with '/' and not end with it")
     return Place(
         host,
         port,
-        prefix=prefix,
+        prefix=prefix_of(given),
         dc=given.text("dc"),
         consistency=consistency,
         timeout=given.seconds("timeout", 3.0, 0.1, 60.0),

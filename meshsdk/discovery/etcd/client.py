@@ -82,11 +82,6 @@ class EtcdClient:
         """Removes one key; one that is not there is no error."""
         return self.commit([Delete(key)])
 
-    def delete_prefix(self, prefix: str) -> int:
-        """Removes all keys below a prefix; returns how many."""
-        request = pb.DeleteRangeRequest(key=key_bytes(prefix), range_end=range_end(prefix))
-        return self._transport.ask("delete from", rpc.DELETE_RANGE, request).deleted
-
     def compact(self, revision: int) -> None:
         """Has etcd forget what was before `revision`."""
         self._transport.ask("compact", rpc.COMPACT, pb.CompactionRequest(revision=revision, physical=True))

@@ -38,7 +38,6 @@ class Method(Generic[_AnswerT]):
 
 RANGE = Method("/etcdserverpb.KV/Range", pb.RangeResponse, repeatable=True)
 TXN = Method("/etcdserverpb.KV/Txn", pb.TxnResponse, repeatable=False)
-DELETE_RANGE = Method("/etcdserverpb.KV/DeleteRange", pb.DeleteRangeResponse, repeatable=False)
 COMPACT = Method("/etcdserverpb.KV/Compact", pb.CompactionResponse, repeatable=False)
 LEASE_GRANT = Method("/etcdserverpb.Lease/LeaseGrant", pb.LeaseGrantResponse, repeatable=True)
 LEASE_REVOKE = Method("/etcdserverpb.Lease/LeaseRevoke", pb.LeaseRevokeResponse, repeatable=True)

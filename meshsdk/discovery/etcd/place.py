@@ -16,7 +16,6 @@ Called by `open_url` and by the control plane's store. Reads files when the clie
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import SplitResult
@@ -24,12 +23,10 @@ from urllib.parse import SplitResult
 import grpc
 
 from meshsdk.discovery.entries import DEFAULT_PREFIX
+from meshsdk.discovery.url_hosts import hosts_of, no_path, prefix_of
 from meshsdk.discovery.url_parameters import parameters_of
-from meshsdk.discovery.url_secrets import TLS_FILES, first_line, read_file, tls_files, together
-from meshsdk.errors import ConfigurationError
+from meshsdk.discovery.url_secrets import TLS_FILES, first_line, read_file, tls_files, user_of
 
-_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
-_MAX_PORT = 65_535
 _PARAMETERS = ("prefix", "timeout", "tls", *TLS_FILES, "user", "password_file")
 
 
@@ -61,31 +58,18 @@ class Place:
 
 def place_of(url: SplitResult, also: Collection[str] = ()) -> Place:
     """Reads a URL; ConfigurationError says in a few words what is wrong with it. `also`: parameters of the caller's."""
-    if "@" in url.netloc:
-        raise ConfigurationError("write user=NAME&password_file=FILE instead of a password in the URL")
-    endpoints = url.netloc.split(",")
-    for endpoint in endpoints:
-        if not _ENDPOINT.fullmatch(endpoint) or not 0 < int(endpoint.rpartition(":")[2]) <= _MAX_PORT:
-            raise ConfigurationError(f"{endpoint!r} is not HOST:PORT")
-    if url.path.strip("/"):
-        raise ConfigurationError("nothing may follow the hosts but ?parameters; write ?prefix=/PATH")
     given = parameters_of(url, (*_PARAMETERS, *also))
+    user, password_file = user_of(url, given)
+    endpoints = [f"{host}:{port}" for host, port in hosts_of(url)]
+    no_path(url, "prefix=/PATH")
     files = tls_files(given)
-    user, password_file = given.text("user"), given.text("password_file")
-    together("user", user, "password_file", password_file)
     random.shuffle(endpoints)  # each process begins at another member, so that members share the load
     return Place(
         tuple(endpoints),
-        prefix=_prefix(given.text("prefix", DEFAULT_PREFIX)),
+        prefix=prefix_of(given),
         timeout=given.seconds("timeout", 3.0, 0.1, 60.0),
         tls=given.switch("tls", default=any(files.values())),
         user=user,
         password_file=password_file,
         **files,
     )
-
-
-def _prefix(text: str) -> str:
-    if not text.startswith("/") or text.endswith("/"):
-        raise ConfigurationError(f"prefix {text!r} must start with '/' and not end with it")
-    return text

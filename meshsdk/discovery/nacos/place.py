@@ -18,17 +18,17 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult
 
+from meshsdk.discovery.url_hosts import MAX_PORT, hosts_of, no_path
 from meshsdk.discovery.url_parameters import Parameters, parameters_of
+from meshsdk.discovery.url_secrets import user_of
 from meshsdk.errors import ConfigurationError
 
-_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _KNOWN = (
     *("namespace", "group", "services_poll", "grace", "timeout"),
     *("grpc_port", "tls", "ca", "user", "password_file"),
 )
 _GRPC_OFFSET = 1000
-_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,10 @@ class Place:
 def place_of(url: SplitResult) -> Place:
     """Reads a URL; ConfigurationError says in a few words what is wrong with it."""
     parameters = parameters_of(url, _KNOWN)
-    if "@" in url.netloc:
-        raise ConfigurationError("write user=NAME&password_file=FILE instead of a password in the URL")
-    if url.path.strip("/"):
-        raise ConfigurationError("nothing may follow the hosts but ?parameters; write ?namespace=ID")
-    if bool(parameters.text("user")) != bool(parameters.text("password_file")):
-        raise ConfigurationError("user and password_file go together")
+    user, password_file = user_of(url, parameters)
+    no_path(url, "namespace=ID")
     return Place(
-        tuple(_server(endpoint, parameters) for endpoint in url.netloc.split(",")),
+        tuple(_server(host, port, parameters) for host, port in hosts_of(url)),
         namespace=_name("namespace", parameters.text("namespace")),
         group=_name("group", parameters.text("group", "DEFAULT_GROUP")),
         services_poll=parameters.seconds("services_poll", 5.0, 0.05, 3600),
@@ -78,20 +74,16 @@ def place_of(url: SplitResult) -> Place:
         timeout=parameters.seconds("timeout", 3.0, 0.1, 60),
         tls=parameters.switch("tls") or bool(parameters.text("ca")),
         ca=parameters.text("ca"),
-        user=parameters.text("user"),
-        password_file=parameters.text("password_file"),
+        user=user,
+        password_file=password_file,
     )
 
 
-def _server(endpoint: str, parameters: Parameters) -> Server:
-    found = _ENDPOINT.fullmatch(endpoint)
-    if not found:
-        raise ConfigurationError(f"{endpoint!r} is not HOST:PORT")
-    written = parameters.text("grpc_port")
-    port = written or str(int(found[2]) + _GRPC_OFFSET)
-    if not (port.isascii() and port.isdigit() and 0 < int(port) <= _MAX_PORT):
-        raise ConfigurationError(f"the gRPC port {port!r} is not between 1 and {_MAX_PORT}; write grpc_port=PORT")
-    return Server(endpoint, f"{found[1]}:{port}")
+def _server(host: str, port: int, parameters: Parameters) -> Server:
+    grpc_port = parameters.text("grpc_port") or str(port + _GRPC_OFFSET)
+    if not (grpc_port.isascii() and grpc_port.isdigit() and 0 < int(grpc_port) <= MAX_PORT):
+        raise ConfigurationError(f"the gRPC port {grpc_port!r} is not between 1 and {MAX_PORT}; write grpc_port=PORT")
+    return Server(f"{host}:{port}", f"{host}:{grpc_port}")
 
 
 def _name(what: str, text: str) -> str:

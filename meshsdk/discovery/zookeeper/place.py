@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from meshsdk.discovery.entries import DEFAULT_PREFIX
+from meshsdk.discovery.url_hosts import hosts_of, prefix_of
 from meshsdk.discovery.url_parameters import parameters_of
-from meshsdk.discovery.url_secrets import TLS_FILES, first_line, tls_context, tls_files, together
+from meshsdk.discovery.url_secrets import TLS_FILES, first_line, tls_context, tls_files, user_of
 from meshsdk.errors import ConfigurationError
 
 _KNOWN = frozenset({"prefix", "session_timeout", "timeout", "user", "password_file", "acl", "tls", *TLS_FILES})
@@ -69,10 +70,7 @@ class Place:
 def place_of(url: SplitResult) -> Place:
     """Reads a URL; ConfigurationError says in a few words what is wrong with it."""
     given = parameters_of(url, _KNOWN)
-    if "@" in url.netloc:
-        raise ConfigurationError("write user=NAME&password_file=FILE instead of a password in the URL")
-    user, password_file = given.text("user"), given.text("password_file")
-    together("user", user, "password_file", password_file)
+    user, password_file = user_of(url, given)
     acl = given.text("acl", "readable" if user else "open")
     if acl not in _ACLS:
         raise ConfigurationError(f"acl {acl!r} is none of {', '.join(_ACLS)}")
@@ -80,8 +78,8 @@ def place_of(url: SplitResult) -> Place:
         raise ConfigurationError(f"acl={acl} needs user and password_file")
     files = tls_files(given)
     return Place(
-        tuple(_host(each) for each in url.netloc.split(",")),
-        _prefix(unquote(url.path), given.text("prefix", DEFAULT_PREFIX)),
+        tuple(f"{host}:{port}" for host, port in hosts_of(url)),
+        _below(unquote(url.path), prefix_of(given)),
         session_timeout=given.seconds("session_timeout", 15.0, 1.0, 120.0),
         timeout=given.seconds("timeout", 3.0, 0.1, 60.0),
         user=user,
@@ -92,20 +90,7 @@ def place_of(url: SplitResult) -> Place:
     )
 
 
-def _host(text: str) -> str:
-    try:
-        parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or not port:
-        raise ConfigurationError(f"{text!r} is not HOST:PORT")
-    return text
-
-
-def _prefix(chroot: str, prefix: str) -> str:
-    if not prefix.startswith("/") or prefix.endswith("/"):
-        raise ConfigurationError(f"prefix {prefix!r} must start with '/' and not end with it")
+def _below(chroot: str, prefix: str) -> str:
     joined = f"{chroot.rstrip('/')}{prefix}"
     # kazoo would resolve dots: to somebody else's node.
     if any(segment in ("", ".", "..") or "\0" in segment for segment in joined.split("/")[1:]):
