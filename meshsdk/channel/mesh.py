@@ -20,6 +20,7 @@ import grpc.aio
 
 from meshsdk.bootstrap import Bootstrap, load_bootstrap
 from meshsdk.channel.aio import MeshAioChannel
+from meshsdk.channel.forks import attend
 from meshsdk.channel.loops import LoopScope
 from meshsdk.channel.sync import MeshChannel
 from meshsdk.channel.threads import Options, ThreadScope
@@ -55,7 +56,7 @@ class Mesh:
         self._modes: dict[str, Migration | None] = {}  # set by the application, by service
         self._closed = False
         self._start()
-        _meshes.add(self)
+        attend(self)
 
     def _start(self) -> None:
         self._lock = threading.Lock()
@@ -247,30 +248,3 @@ def _registries(bootstrap: Bootstrap) -> RegistryFeeds | None:
         return None
     feeds: RegistryFeeds = importlib.import_module("meshsdk.discovery.feeds").RegistryFeeds(bootstrap)
     return feeds
-
-
-_meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
-
-
-_forking: list[Mesh] = []  # from `before` to `after` of one fork, on the thread that forks
-
-
-def _before_fork() -> None:
-    _forking[:] = list(_meshes)
-    for mesh in _forking:
-        mesh.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for mesh in _forking:
-        mesh.after_fork_in_parent()
-    _forking.clear()
-
-
-def _after_fork_in_child() -> None:
-    for mesh in _forking:
-        mesh.after_fork_in_child()
-    _forking.clear()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
