@@ -17,7 +17,7 @@ _HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Has a test of real processes that failed run once more: they share two cores with whatever else runs.
 
-    The report lists each one that did (`RERUN`), so that what fails now and then is seen; a test that fails twice fails.
+    The report lists each one that did (`RERUN`), so what fails now and then is seen; a test that fails twice fails.
     """
     for item in items:
         if _HERE in item.path.parents:
