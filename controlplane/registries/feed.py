@@ -2,7 +2,7 @@
 
 The registry's watch calls `offer` on a thread of its own; the plane empties the queue under its lock (`drain`), so a
 listing of any size is one commit. Registers nothing. In an outage the last known instances stay, and what an outage may
-have cost the registry stays for a while after it (`doubts`).
+have cost the registry stays for a while after it (`followed`).
 """
 
 from __future__ import annotations

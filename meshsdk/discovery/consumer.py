@@ -1,7 +1,7 @@
 """One consumer: the instances that one `RegistrySource` names, kept right whatever registry and migration do. Pure.
 
 Owned by a desk, which brings what the registry tells and the time, and after each change asks `turn` what to watch and
-what to tell. Three machines do the deciding: `migration` (which side), `instance_set` with `outage` (which instances),
+what to tell. Three machines do the deciding: `migration` (which side), `instance_set` with `doubt` (which instances),
 `mapping` (which applications). In time:
 
     begins       waits for all it may use to be listed; a registry that says why it cannot: at once the next line

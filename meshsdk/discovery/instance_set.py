@@ -8,26 +8,20 @@ change, and no instance is kept, only what picking needs of it. Which instances 
     STARTING, OFFLINE, other labels than wanted, a revision without the service     not at all
 
 Of several instances at one address (a process that was killed and started again has a new id) the youngest counts, one
-that is in doubt (`outage`) only if there is no other. A locality weighs what its instances weigh, as in the EDS that
-our control plane makes of the same registry.
-
-Where leases lapse one by one, the first of them are believed before the loss is one to be doubted: when a doubt begins,
-those that vanished without a word a short while before come back with it. They had been believed gone, so they go as
-soon as all others of the doubt are listed again. Pure but for the log.
+that is in doubt only if there is no other. Which of those that the registry no longer has stay, in doubt, and for how
+long, is decided by `doubt`. A locality weighs what its instances weigh, as in the EDS that our control plane makes of
+the same registry. Pure but for the log of `doubt`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from meshsdk.discovery.outage import Protection
+from meshsdk.discovery.doubt import Doubts, Verdict
 from meshsdk.model.endpoints import Endpoint, EndpointMap, Health
 from meshsdk.model.instance import Increment, Instance, InstanceState
 from meshsdk.model.resources import ClusterEndpoints, Locality, LocalityEndpoints
-
-_LOG = logging.getLogger("meshsdk.discovery")
 
 Offers = Callable[[str, str], "bool | None"]  # (application, revision) -> offered; None: not known yet, so not yet
 _HEALTH = {InstanceState.ONLINE: Health.HEALTHY, InstanceState.DRAINING: Health.DRAINING}
@@ -35,33 +29,21 @@ _HEALTH = {InstanceState.ONLINE: Health.HEALTHY, InstanceState.DRAINING: Health.
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """What is kept of an instance. `offered`: by its revision. `doubted`: when the doubt ends, None: no doubt."""
+    """What is kept of an instance. `offered`: by its revision. `doubted`: at its address any other goes before it."""
 
     endpoint: Endpoint
     locality: Locality
     revision: str
     offered: bool = True
-    doubted: float | None = None
+    doubted: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class _Application:
-    """The instances of one application. `confirmed`: how many are ONLINE and not in doubt, `doubted`: how many are.
+    """The instances of one application, by id."""
 
-    `gone`: those that vanished without a word and were believed, with the time, the earliest first. `questioned` and
-    `released`: how many came into the present doubt, and how many of them were given up; `recalled`: those in doubt
-    that had been `gone` before.
-    """
-
-    protection: Protection
     members: dict[str, Member] = field(default_factory=dict)
     listed: bool = False
-    confirmed: int = 0
-    doubted: int = 0
-    gone: dict[str, tuple[Member, float]] = field(default_factory=dict)
-    questioned: int = 0
-    released: int = 0
-    recalled: set[str] = field(default_factory=set)
 
 
 _Shown = tuple[Endpoint, Locality] | None
@@ -74,16 +56,15 @@ class InstanceSet:
         name: of the endpoints made.
         labels: only instances that have all of these are offered.
         offers: says whether instances of a revision are offered; changes of its mind are told by `review`.
-        period: seconds of doubt (`outage`).
+        period: seconds of doubt (`doubt`).
     """
 
     def __init__(self, name: str, labels: Iterable[tuple[str, str]], offers: Offers, period: float) -> None:
         self._labels = frozenset(labels)
         self._offers = offers
-        self._period = period
+        self._doubts: Doubts[Member] = Doubts(name, period)
         self._apps: dict[str, _Application] = {}
         self._undecided: set[tuple[str, str]] = set()  # revisions whose instances wait for `offers` to know
-        self._doubted: dict[tuple[str, str], float] = {}  # (app, id) -> when the doubt ends
         self._at: dict[str, Member | tuple[Member, ...]] = {}  # by address
         self._localities: dict[Locality, Locality] = {}  # each kept once
         self._maps: dict[Locality, EndpointMap] = {}
@@ -100,7 +81,7 @@ class InstanceSet:
     @property
     def doubted(self) -> int:
         """How many instances are in use though the registry says that they are gone."""
-        return len(self._doubted)
+        return len(self._doubts)
 
     @property
     def undecided(self) -> bool:
@@ -119,18 +100,16 @@ class InstanceSet:
         gone = [i for i in app.members if i not in present] if increment.reset else list(increment.removed)
         for instance in increment.put:
             self._put(app, instance)
-        app.protection.note(app.confirmed, now)
         self._vanish(increment.app, app, gone, now)
-        app.protection.note(app.confirmed, now)
         app.listed = app.listed or increment.reset
-        self._end_of_doubt(increment.app, app)
 
     def restore(self, app: str, members: Mapping[str, Member], now: float) -> None:
         """Takes what an earlier process knew last, while the registry is away; the next listing replaces it."""
         known = self._application(app)
         for identifier, member in members.items():
             self._enter(app, known, identifier, member)
-        known.protection.note(known.confirmed, now)
+            self._doubts.told(app, identifier, before=False, after=_online(member))
+        self._vanish(app, known, (), now)
         known.listed = True
 
     def members(self, app: str) -> Mapping[str, Member]:
@@ -142,8 +121,9 @@ class InstanceSet:
         """The application is no longer wanted."""
         known = self._apps.pop(app, None)
         if known is not None:
+            self._doubts.forget(app)
             for identifier in list(known.members):
-                self._remove(app, known, identifier)
+                self._remove(known, identifier)
             self._undecided = {one for one in self._undecided if one[0] != app}
 
     def review(self, app: str, revision: str) -> None:
@@ -158,19 +138,12 @@ class InstanceSet:
 
     def settle(self, now: float, *, away: bool) -> None:
         """Ends doubts whose time is over; while the registry is `away` nobody could dispel them, so they go on."""
-        for (name, identifier), end in list(self._doubted.items()):
-            if end <= now and away:
-                self._apps[name].members[identifier].doubted = self._doubted[name, identifier] = now + self._period
-            elif end <= now:
-                self._apps[name].released += 1
-                self._remove(name, self._apps[name], identifier)
-        for name, app in self._apps.items():
-            self._expire(app, now)
-            self._end_of_doubt(name, app)
+        for app, identifier in self._doubts.settle(now, away=away):
+            self._remove(self._apps[app], identifier)
 
     def deadline(self) -> float | None:
         """When `settle` has something to do; None: not as things are."""
-        return min(self._doubted.values(), default=None)
+        return self._doubts.deadline()
 
     def endpoints(self) -> ClusterEndpoints:
         """Returns the endpoints as of now; the same object as long as nothing changed."""
@@ -196,33 +169,31 @@ class InstanceSet:
     def _application(self, name: str) -> _Application:
         known = self._apps.get(name)
         if known is None:
-            known = self._apps[name] = _Application(Protection(self._period))
+            known = self._apps[name] = _Application()
         return known
 
     def _put(self, app: _Application, instance: Instance) -> None:
-        app.gone.pop(instance.id, None)
+        known = app.members.get(instance.id)
+        before = known is not None and _online(known)
         health = _HEALTH.get(instance.state)
         if health is None or not self._labels <= instance.labels.items():
-            app.protection.said_farewell(self._remove(instance.app, app, instance.id))
+            self._doubts.told(instance.app, instance.id, before=before, after=False)
+            self._remove(app, instance.id)
             return
+        self._doubts.told(instance.app, instance.id, before=before, after=health is Health.HEALTHY)
         endpoint = Endpoint(instance.address, instance.weight, health, instance.started_at)
         place = Locality(instance.region, instance.zone)
         place = self._localities.setdefault(place, place)
-        offered = self._offered(instance.app, instance.revision)
-        known = app.members.get(instance.id)
         if known is not None and known.endpoint.address == endpoint.address:
-            before = self._shown(endpoint.address)
-            counted = _counts(known)
+            shown = self._shown(endpoint.address)
             if known.endpoint != endpoint:
                 known.endpoint = endpoint
-            known.locality, known.revision, known.offered = place, instance.revision, offered
-            self._trust(instance.app, app, instance.id, known)
-            app.confirmed += _counts(known) - counted
-            app.protection.said_farewell(max(0, counted - _counts(known)))
-            self._note(endpoint.address, before)
+            known.locality, known.revision, known.doubted = place, instance.revision, False
+            known.offered = self._offered(instance.app, instance.revision)
+            self._note(endpoint.address, shown)
             return
-        self._remove(instance.app, app, instance.id)
-        self._enter(instance.app, app, instance.id, Member(endpoint, place, instance.revision, offered))
+        self._remove(app, instance.id)
+        self._enter(instance.app, app, instance.id, Member(endpoint, place, instance.revision))
 
     def _offered(self, app: str, revision: str) -> bool:
         verdict = self._offers(app, revision)
@@ -232,107 +203,47 @@ class InstanceSet:
 
     def _vanish(self, name: str, app: _Application, identifiers: Iterable[str], now: float) -> None:
         """Instances have gone without a word, unless they were draining."""
-        silent = []
+        silent: dict[str, Member] = {}
         for identifier in identifiers:
             member = app.members.get(identifier)
-            if member is None or member.doubted is not None:
-                continue
-            if _counts(member):
-                silent.append(identifier)
+            if member is not None and _online(member):
+                silent[identifier] = member
             else:
-                self._remove(name, app, identifier)
-        if not app.protection.doubts(app.confirmed - len(silent), now):
-            self._believe(name, app, silent, now)
-            return
-        self._expire(app, now)
-        begins = not app.doubted
-        for identifier in silent:
+                self._remove(app, identifier)
+        self._obey(name, app, self._doubts.conclude(name, silent, now))
+
+    def _obey(self, name: str, app: _Application, verdict: Verdict[Member]) -> None:
+        for identifier in verdict.doubted:
             member = app.members[identifier]
-            before = self._shown(member.endpoint.address)
-            app.confirmed -= 1
-            self._doubt(name, app, identifier, now)
-            self._note(member.endpoint.address, before)
-        for identifier, (member, _) in app.gone.items():
-            member.doubted = now  # so that it is none of the confirmed from the beginning
+            shown = self._shown(member.endpoint.address)
+            member.doubted = True
+            self._note(member.endpoint.address, shown)
+        for identifier, member in verdict.recalled.items():
+            member.doubted = True
             self._enter(name, app, identifier, member)
-            self._doubt(name, app, identifier, now)
-        app.recalled.update(app.gone)
-        app.gone.clear()
-        if begins and app.doubted:
-            words = (
-                "%s: the registry says that %d of %d instances of %r are gone without a word; in doubt, they stay in "
-            )
-            words += "use until they are listed again, for %g s at most (longer while the registry is away)"
-            count = app.confirmed + app.doubted
-            _LOG.warning(words, self._made.name, app.doubted, count, name, self._period)
-
-    def _believe(self, name: str, app: _Application, silent: list[str], now: float) -> None:
-        """These are gone; they are kept aside for as long as a doubt may still begin."""
-        for identifier in silent:
-            if self._period > 0:
-                app.gone.pop(identifier, None)
-                app.gone[identifier] = app.members[identifier], now
-            self._remove(name, app, identifier)
-        self._expire(app, now)
-
-    def _expire(self, app: _Application, now: float) -> None:
-        """Drops what vanished too long ago, or is more than there were instances lately, from what is kept aside."""
-        while app.gone:
-            identifier, (_, at) = next(iter(app.gone.items()))
-            if now - at < self._period and len(app.gone) <= app.protection.peak:
-                return
-            del app.gone[identifier]
-
-    def _doubt(self, name: str, app: _Application, identifier: str, now: float) -> None:
-        app.members[identifier].doubted = self._doubted[name, identifier] = now + self._period
-        app.doubted += 1
-        app.questioned += 1
-
-    def _end_of_doubt(self, name: str, app: _Application) -> None:
-        """Lets go of the recalled where nothing else is in doubt; says so where the last doubt has ended."""
-        if app.doubted == len(app.recalled):
-            app.released += len(app.recalled)
-            for identifier in list(app.recalled):
-                self._remove(name, app, identifier)
-        if app.questioned and not app.doubted:
-            words = "%s: the doubt about %d instances of %r is over; %d are not listed again and no longer used"
-            _LOG.info(words, self._made.name, app.questioned, name, app.released)
-            app.questioned = app.released = 0
-
-    def _trust(self, name: str, app: _Application, identifier: str, member: Member) -> None:
-        if member.doubted is not None:
-            member.doubted = None
-            app.doubted -= 1
-            app.recalled.discard(identifier)
-            del self._doubted[name, identifier]
+        for identifier in verdict.gone:
+            self._remove(app, identifier)
 
     def _enter(self, name: str, app: _Application, identifier: str, member: Member) -> None:
         member.offered = self._offered(name, member.revision)
         address = member.endpoint.address
         before = self._shown(address)
         app.members[identifier] = member
-        app.confirmed += _counts(member)
         self._at[address] = member if address not in self._at else (*self._here(address), member)
         self._note(address, before)
 
-    def _remove(self, name: str, app: _Application, identifier: str) -> int:
-        """Removes an instance; returns 1 if it was one that counted, else 0."""
-        member = app.members.get(identifier)
+    def _remove(self, app: _Application, identifier: str) -> None:
+        member = app.members.pop(identifier, None)
         if member is None:
-            return 0
+            return
         address = member.endpoint.address
         before = self._shown(address)
-        counted = _counts(member)
-        app.confirmed -= counted
-        self._trust(name, app, identifier, member)
-        del app.members[identifier]
         rest = tuple(one for one in self._here(address) if one is not member)
         if rest:
             self._at[address] = rest if len(rest) > 1 else rest[0]
         else:
             del self._at[address]
         self._note(address, before)
-        return counted
 
     # -- addresses ----------------------------------------------------------------------------------------------------
 
@@ -368,9 +279,9 @@ class InstanceSet:
             self._weights[locality] = self._weights.get(locality, 0) + sign * endpoint.weight
 
 
-def _counts(member: Member) -> int:
-    return int(member.endpoint.health is Health.HEALTHY and member.doubted is None)
+def _online(member: Member) -> bool:
+    return member.endpoint.health is Health.HEALTHY
 
 
 def _rank(member: Member) -> tuple[bool, float, str]:
-    return member.doubted is None, member.endpoint.started_at, member.revision
+    return not member.doubted, member.endpoint.started_at, member.revision

@@ -5,7 +5,8 @@ lapsed, a listing in which they are missing) are believed while at least half of
 the registry is the likelier one to be ill: it restarted without its data, or lost sight of the instances. Then they
 stay in use, in doubt, until they are listed again or `period` is over; and with them those that were believed to be
 gone within the last `period`, for leases lapse one by one. docs/discovery.md compares this with Envoy's panic threshold
-and Nacos's push-empty protection. `instance_set` keeps one `Protection` for each application.
+and Nacos's push-empty protection. `doubt`, which says who stays and who comes back, keeps one `Protection` for each
+application.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ DEFAULT_PERIOD = 60.0  # seconds: four leases of `meshsdk.serve`; whoever lives 
 
 
 class Protection:
-    """Remembers the most instances there were lately. Owned by the instance set.
+    """Remembers the most instances there were lately. Owned by `doubt.Doubts`.
 
     `period` in seconds; 0 turns the protection off.
     """

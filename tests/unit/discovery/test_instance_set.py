@@ -227,18 +227,6 @@ def test_who_does_not_come_back_with_a_doubt():
     assert addresses(instances) == {"10.0.1.1:1"}
 
 
-def test_what_is_kept_aside_for_a_doubt_is_bounded():
-    """Instances that come and vanish all the time leave no more behind than there were at once, for no longer."""
-    instances = made(period=60)
-    instances.take(listing(*MANY), 0)
-    for count in range(100):
-        instances.take(Increment("orders", (replace(ONE, id=f"new{count}"),), (f"new{count - 1}",)), 1)
-    app = instances._apps["orders"]
-    assert len(app.gone) == len(MANY) + 2  # one comes before the one before it goes
-    instances.settle(61, away=False)
-    assert not app.gone
-
-
 def test_a_doubt_is_logged_when_it_begins_and_when_it_ends(caplog):
     """One line each, however many increments it takes, with the application, how many, and for how long."""
     caplog.set_level(logging.INFO)
@@ -281,6 +269,30 @@ def test_an_instance_in_doubt_gives_way_to_one_at_its_address():
     assert place.endpoints.get(MANY[0].address).weight == 7
     instances.settle(160, away=False)
     assert addresses(instances) == {MANY[0].address}
+
+
+def test_a_recalled_instance_gives_way_to_one_at_its_address_until_it_is_listed():
+    """A successor, older by its own clock, is what is called while its predecessor is in doubt, and not after that."""
+    instances = made(period=60)
+    instances.take(listing(*MANY), 0)
+    instances.take(Increment("orders", removed=("0",)), 10)
+    instances.take(Increment("orders", (replace(MANY[0], id="new", weight=7, started_at=0),)), 11)
+    instances.take(Increment("orders", removed=tuple(one.id for one in MANY[1:8])), 12)
+    assert instances.doubted == 8
+    assert instances.endpoints().localities[0].endpoints.get(MANY[0].address).weight == 7
+    instances.take(Increment("orders", (MANY[0],)), 13)
+    assert instances.endpoints().localities[0].endpoints.get(MANY[0].address).weight == MANY[0].weight
+
+
+def test_one_that_is_listed_again_is_in_no_doubt_at_its_address():
+    """It was in doubt, and is the younger of two at one address: it counts again."""
+    instances = made(period=60)
+    instances.take(listing(*MANY), 0)
+    instances.take(listing(), 10)
+    instances.take(Increment("orders", (replace(MANY[0], id="new", weight=7, started_at=0),)), 11)
+    assert instances.endpoints().localities[0].endpoints.get(MANY[0].address).weight == 7
+    instances.take(Increment("orders", (MANY[0],)), 12)
+    assert instances.endpoints().localities[0].endpoints.get(MANY[0].address).weight == MANY[0].weight
 
 
 def test_what_is_restored_is_replaced_by_the_next_listing():

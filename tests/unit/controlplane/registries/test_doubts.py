@@ -1,4 +1,4 @@
-"""Instances that a registry says are gone: who is believed, who stays for a while, and until when."""
+"""Instances that a registry says are gone: who is believed, who stays for a while, until when, and who comes back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def test_a_loss_beyond_half_is_doubted_and_ends_with_the_period(caplog: pytest.L
     with caplog.at_level(logging.WARNING):
         assert registry.take(Increment("orders", removed=("0", "1", "2")), 1.0) == []
     assert caplog.messages == [
-        "registry main says that 3 of 4 instances of orders are gone at once; in doubt, they stay for 60 s"
+        (
+            "registry main: the registry says that 3 of 4 instances of 'orders' are gone without a word; in doubt, "
+            "they stay in use until they are listed again, for 60 s at most (longer while the registry is away)"
+        )
     ]
     assert (registry.count, registry.doubted, registry.next_deadline()) == (4, 3, 1.0 + PERIOD)
     assert registry.settle(PERIOD, away=False) == []
@@ -53,11 +56,40 @@ def test_a_loss_beyond_half_is_doubted_and_ends_with_the_period(caplog: pytest.L
 
 
 def test_losses_one_by_one_are_one_loss() -> None:
-    """Leases lapse one after another: what there was in the last minute counts."""
+    """Leases lapse one after another: with the third of four the two before it come back, as they were."""
     registry = followed(4)
-    for number in range(4):
-        registry.take(Increment("orders", removed=(str(number),)), float(number))
-    assert (registry.count, registry.doubted) == (2, 2)
+    told = [registry.take(Increment("orders", removed=(str(number),)), float(number)) for number in range(4)]
+    assert told[:2] == [[Change(instance(0), None)], [Change(instance(1), None)]]
+    assert told[2:] == [[Change(None, instance(0)), Change(None, instance(1))], []]
+    assert (registry.count, registry.doubted) == (4, 4)
+    assert len(registry.settle(2.0 + PERIOD, away=False)) == 3
+    assert (registry.count, registry.doubted, registry.next_deadline()) == (1, 1, 3.0 + PERIOD)
+
+
+def test_the_recalled_go_when_all_others_are_told_again(caplog: pytest.LogCaptureFixture) -> None:
+    """One that was killed comes back with a doubt, and goes with it: at once, with a line that says so."""
+    caplog.set_level(logging.INFO)
+    registry = followed(3)
+    registry.take(Increment("orders", removed=("0",)), 1.0)
+    assert registry.take(Increment("orders", reset=True), 2.0) == [Change(None, instance(0))]
+    caplog.clear()
+    assert registry.take(Increment("orders", (instance(1),)), 3.0) == []
+    assert registry.take(Increment("orders", (instance(2),)), 4.0) == [Change(instance(0), None)]
+    assert (registry.count, registry.doubted, registry.next_deadline()) == (2, 0, None)
+    assert caplog.messages == [
+        "registry main: the doubt about 3 instances of 'orders' is over; 1 are not listed again and no longer used"
+    ]
+
+
+def test_who_was_told_of_since_is_not_recalled() -> None:
+    """Of three that went, one is back elsewhere and one cannot be served any more: a doubt recalls the third alone."""
+    registry = followed(8)
+    registry.take(Increment("orders", removed=("0", "1", "2")), 1.0)
+    moved = replace(instance(0), address="10.0.0.2:1")
+    named = replace(instance(1), address="orders.example:1")
+    assert registry.take(Increment("orders", (moved, named)), 2.0) == [Change(None, moved)]
+    assert registry.take(Increment("orders", removed=("3", "4", "5", "6")), 3.0) == [Change(None, instance(2))]
+    assert (registry.instances["orders"]["0"], registry.skipped, registry.doubted) == (moved, 1, 5)
 
 
 def test_who_is_told_again_is_in_no_doubt() -> None:
