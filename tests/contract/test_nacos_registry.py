@@ -51,17 +51,17 @@ class Setting:
 @pytest.fixture(scope="module", params=[FakeNacos, pytest.param(RealNacos, marks=pytest.mark.peers)])
 def server(request) -> Iterator[NacosServer]:
     """One server for the module: the fake, and with `make test-peers` the real one as well."""
-    started = request.param()
+    started = request.param().start()
     yield started
-    started.close()
+    started.remove()
 
 
 @pytest.fixture(scope="module")
 def fake() -> Iterator[NacosServer]:
     """The fake, for what the real one cannot be made to do."""
-    started = FakeNacos()
+    started = FakeNacos().start()
     yield started
-    started.close()
+    started.remove()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from kazoo.exceptions import NoNodeError
 
 from tests.e2e.control_planes import Served
 from tests.e2e.processes import Process, until
-from tests.servers.etcd import free_port
+from tests.servers.process import free_port
 
 LEASE = 2  # seconds; the least that etcd grants
 PATIENCE = 60.0  # seconds; several leases and backoffs on a busy machine
@@ -202,12 +202,17 @@ def _none(differing: dict[str, Any]) -> bool:
 
 
 def truth_of_etcd(address: str) -> Truth:
-    """Returns what etcd holds, by its HTTP gateway."""
+    """Returns what etcd holds."""
+    return {entry["address"]: entry["state"] for entry in entries_of_etcd(address)}
+
+
+def entries_of_etcd(address: str) -> list[dict[str, Any]]:
+    """Returns the instances that etcd holds, as they are written there, by its HTTP gateway."""
     asked = {"key": base64.b64encode(INSTANCES.encode()), "range_end": base64.b64encode(INSTANCES[:-1].encode() + b"0")}
     body = json.dumps({name: value.decode() for name, value in asked.items()}).encode()
     with urllib.request.urlopen(f"http://{address}/v3/kv/range", body, timeout=5) as answer:
         found = json.load(answer).get("kvs", [])
-    return dict(_told(base64.b64decode(entry["value"])) for entry in found)
+    return [json.loads(base64.b64decode(entry["value"])) for entry in found]
 
 
 def truth_of_zookeeper(address: str, chroot: str) -> Truth:

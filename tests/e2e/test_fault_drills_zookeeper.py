@@ -40,9 +40,9 @@ class ZooKeeperDrill(Drill):
 @pytest.fixture(scope="module")
 def zookeeper() -> Iterator[ZooKeeperServer]:
     """A server for the module."""
-    server = ZooKeeperServer()
+    server = ZooKeeperServer().start()
     yield server
-    server.close()
+    server.remove()
 
 
 @pytest.fixture

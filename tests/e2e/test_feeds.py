@@ -18,7 +18,8 @@ from meshsdk.discovery.opening import open_registry
 from meshsdk.model.instance import Instance, InstanceState
 from tests.e2e.control_planes import Served, meshctl
 from tests.e2e.processes import entry_point, until
-from tests.servers.etcd import EtcdServer, free_port
+from tests.servers.etcd import EtcdServer
+from tests.servers.process import free_port
 
 SERVICES = "/envoy.service"
 

@@ -18,7 +18,7 @@ SCRIPT = ROOT / "tests" / "e2e" / "peers" / "nacos_sdk.py"
 @pytest.mark.peers
 def test_the_official_sdk_and_the_adapter_see_each_other(tmp_path):
     """Instances go both ways with their metadata; one that drains is not offered by the SDK any more."""
-    server = RealNacos()
+    server = RealNacos().start()
     registry = server.open("namespace=sdk")
     sdk = Process(PYTHON, SCRIPT, server.address, "sdk", tmp_path)
 
@@ -39,4 +39,4 @@ def test_the_official_sdk_and_the_adapter_see_each_other(tmp_path):
     finally:
         sdk.stop()
         registry.close()
-        server.close()
+        server.remove()

@@ -20,7 +20,7 @@ from controlplane.sources.wire import RESOURCE
 from tests.e2e.control_planes import Served
 from tests.e2e.peers.plane import Plane
 from tests.e2e.processes import until
-from tests.servers.etcd import free_port
+from tests.servers.process import free_port
 
 SERVICE = """\
 apiVersion: networking.istio.io/v1

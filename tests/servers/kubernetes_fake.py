@@ -14,13 +14,8 @@ Run as a script it serves; `KubernetesFake` starts that script, breaks it, and c
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
 import ssl
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -34,9 +29,8 @@ import urllib3
 if __name__ == "__main__":  # the script of a child process
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.e2e.processes import until
-from tests.servers.etcd import free_port
 from tests.servers.kubernetes_store import KINDS, ApiError, Change, Json, Kind, Selector, Store, expired
+from tests.servers.process import ServerProcess
 
 _VERBS = {"POST": "create", "PUT": "update", "DELETE": "delete"}
 
@@ -294,58 +288,21 @@ def _main() -> None:
     server.serve_forever()
 
 
-class KubernetesFake:
+class KubernetesFake(ServerProcess):
     """The server as a process. `options`: token_file, rules (of a Role), cert and key (files), bookmark_seconds."""
 
+    kind = "Kubernetes"
+
     def __init__(self, **options: Any) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="meshsdk-kubernetes-"))
-        self.port = free_port()
-        self._options = {
-            "port": self.port,
-            "journal": str(self._folder / "journal"),
-            "bookmark_seconds": 0.5,
-            **options,
-        }
-        self._child: subprocess.Popen[bytes] | None = None
+        super().__init__()
+        journal = str(self.folder / "journal")
+        self._options = {"port": self.port, "journal": journal, "bookmark_seconds": 0.5, **options}
         self._http = urllib3.PoolManager(retries=False, ca_certs=options.get("cert"))
-
-    @property
-    def address(self) -> str:
-        """`host:port`."""
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> KubernetesFake:
-        """Starts it and waits until it serves; returns itself. A running one is left alone."""
-        if self._child is None:
-            with (self._folder / "log").open("ab") as log:
-                self._child = subprocess.Popen([sys.executable, __file__, json.dumps(self._options)], stderr=log)
-            try:
-                until(self._answers, f"the fake API server on {self.address} answers")
-            except BaseException:
-                self.remove()
-                raise
-        return self
-
-    def kill(self) -> None:
-        """Ends it at once; the data stays."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-            self._child = None
-
-    def freeze(self) -> None:
-        """Stops it from doing anything; its connections stay open."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Lets it go on."""
-        self._signal(signal.SIGCONT)
 
     def remove(self) -> None:
         """Ends it and removes its data."""
-        self.kill()
+        super().remove()
         self._http.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     # -- what a cluster does ----------------------------------------------------------------------------------------
 
@@ -375,18 +332,15 @@ class KubernetesFake:
         """Removes an object, and with it what it owns."""
         return self.ask("DELETE", f"{path_of(plural, namespace)}/{name}")
 
+    def _command(self) -> list[str]:
+        return [sys.executable, str(Path(__file__).resolve()), json.dumps(self._options)]
+
     def _answers(self) -> bool:
         try:
             self.control("ping")
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            assert self._child is not None
-            assert self._child.poll() is None, (self._folder / "log").read_text()
+        except urllib3.exceptions.HTTPError as error:
             raise AssertionError(str(error)) from None
         return True
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._child is not None:
-            os.kill(self._child.pid, number)
 
 
 def path_of(plural: str, namespace: str) -> str:

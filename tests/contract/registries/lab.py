@@ -1,10 +1,10 @@
 """A lab: one registry adapter together with a server that the suite may break.
 
-To plug an adapter in, write `lab_NAME.py` here with a class `TheLab(Lab)` in it; `conftest.py` finds it by its file
-name. The server is started once per test session by `launch` and ended by `remove`; the suite makes a lab for each
-test, which keeps its entries apart from those of other tests (a prefix, namespace or chroot of its own) and closes what
-it opened. Features it has not are listed in `lacking` with the reason, which docs/registries.md repeats: the tests that
-need them are not run for it.
+To plug an adapter in, write `lab_NAME.py` here with a class `TheLab(Lab)` in it, `TheLab(ServerLab)` if its server is a
+process; `conftest.py` finds it by its file name. The server is started once per test session by `launch` and ended by
+`remove`; the suite makes a lab for each test, which keeps its entries apart from those of other tests (a prefix,
+namespace or chroot of its own) and closes what it opened. Features it has not are listed in `lacking` with the reason,
+which docs/registries.md repeats: the tests that need them are not run for it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from meshsdk.discovery.registry import Lease, Registry
 from meshsdk.model.instance import Instance
+from tests.servers.process import ServerProcess
 
 
 class Feature(enum.Enum):
@@ -139,6 +140,44 @@ class Lab:
     def remove_raw(self, app: str, key_hint: str) -> None:
         """Removes what `put_raw` left."""
         raise NotImplementedError
+
+
+class ServerLab(Lab):
+    """Base of labs whose server is a process (`tests/servers`); their `launch` starts it."""
+
+    server: ServerProcess
+
+    @classmethod
+    def remove(cls, server: ServerProcess) -> None:
+        """Ends the server and removes its data."""
+        server.remove()
+
+    @property
+    def address(self) -> str:
+        """The server's."""
+        return self.server.address
+
+    def close(self) -> None:
+        """Closes the clients; has the server serve again."""
+        self.server.thaw()
+        super().close()
+        self.server.start()
+
+    def stop_server(self) -> None:
+        """Kills the process."""
+        self.server.kill()
+
+    def start_server(self) -> None:
+        """Starts it on its data, and waits until it serves."""
+        self.server.start()
+
+    def freeze(self) -> None:
+        """Stops the process."""
+        self.server.freeze()
+
+    def thaw(self) -> None:
+        """Lets it go on."""
+        self.server.thaw()
 
 
 def needs(*features: Feature) -> Any:

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from meshsdk.discovery.opening import open_registry
 from meshsdk.discovery.registry import Registry
-from tests.contract.registries.lab import Feature, Lab
+from tests.contract.registries.lab import Feature, ServerLab
 from tests.servers.consul import ConsulServer, FakeConsul
 
 
-class TheLab(Lab):
+class TheLab(ServerLab):
     """All clients use the same agent."""
 
     name = "consul"
@@ -25,44 +25,16 @@ class TheLab(Lab):
     @classmethod
     def launch(cls) -> ConsulServer:
         """Starts the fake."""
-        return FakeConsul()
-
-    @classmethod
-    def remove(cls, server: ConsulServer) -> None:
-        """Ends it."""
-        server.close()
+        return FakeConsul().start()
 
     def connect(self) -> Registry:
         """Returns a client."""
         return open_registry(f"consul://{self.address}", "the suite")
 
-    @property
-    def address(self) -> str:
-        """The agent's."""
-        return self.server.address
-
     def close(self) -> None:
         """Closes the clients; has the server serve again, and empties it."""
-        self.server.thaw()
         super().close()
-        self.server.start()
         self.server.empty()
-
-    def stop_server(self) -> None:
-        """Kills it."""
-        self.server.kill()
-
-    def start_server(self) -> None:
-        """Starts it with the same data."""
-        self.server.start()
-
-    def freeze(self) -> None:
-        """Stops the process."""
-        self.server.freeze()
-
-    def thaw(self) -> None:
-        """Lets it go on."""
-        self.server.thaw()
 
     def put_raw(self, app: str, key_hint: str, value: bytes) -> None:
         """Registers a service of that name without a port, with a text for labels, as some other program might."""

@@ -15,4 +15,4 @@ class TheLab(lab_consul.TheLab):
     @classmethod
     def launch(cls) -> ConsulServer:
         """Starts the server."""
-        return RealConsul()
+        return RealConsul().start()

@@ -7,11 +7,11 @@ from meshsdk.discovery.etcd.client import EtcdClient
 from meshsdk.discovery.etcd.place import Place
 from meshsdk.discovery.opening import open_registry
 from meshsdk.discovery.registry import Registry
-from tests.contract.registries.lab import Lab
+from tests.contract.registries.lab import ServerLab
 from tests.servers.etcd import EtcdServer
 
 
-class TheLab(Lab):
+class TheLab(ServerLab):
     """Has every feature."""
 
     name = "etcd"
@@ -22,41 +22,9 @@ class TheLab(Lab):
         """Starts a server of one member."""
         return EtcdServer().start()
 
-    @classmethod
-    def remove(cls, server: EtcdServer) -> None:
-        """Ends it."""
-        server.remove()
-
-    @property
-    def address(self) -> str:
-        """The server's."""
-        return self.server.address
-
     def connect(self) -> Registry:
         """Returns a client with a connection of its own."""
         return open_registry(f"etcd://{self.server.address}?prefix=/{self.space}", "the suite")
-
-    def close(self) -> None:
-        """Closes the clients; has the server serve again."""
-        super().close()
-        self.server.thaw()
-        self.server.start()
-
-    def stop_server(self) -> None:
-        """Kills it."""
-        self.server.kill()
-
-    def start_server(self) -> None:
-        """Starts it with the same data."""
-        self.server.start()
-
-    def freeze(self) -> None:
-        """Stops the process."""
-        self.server.freeze()
-
-    def thaw(self) -> None:
-        """Lets it go on."""
-        self.server.thaw()
 
     def compact(self) -> None:
         """Forgets everything but the present."""

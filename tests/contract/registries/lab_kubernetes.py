@@ -12,14 +12,14 @@ import yaml
 from meshsdk.discovery.kubernetes import KubernetesRegistry
 from meshsdk.discovery.opening import open_registry
 from meshsdk.discovery.registry import Registry
-from tests.contract.registries.lab import Lab
+from tests.contract.registries.lab import ServerLab
 from tests.servers.kubernetes_fake import KubernetesFake
 
 ROLE = Path(__file__).resolve().parents[3] / "docs" / "kubernetes-role.yaml"
 _PODS = 6  # there from the beginning: clients are opened also while the server is away
 
 
-class TheLab(Lab):
+class TheLab(ServerLab):
     """Has every feature. A lease lapses with its pod and not with time: `elapse` lets none pass."""
 
     name = "kubernetes"
@@ -38,28 +38,12 @@ class TheLab(Lab):
         control = {"resources": ["pods", "endpointslices"], "verbs": ["create", "delete", "update"]}  # of the suite
         return KubernetesFake(rules=[*rules, control]).start()
 
-    @classmethod
-    def remove(cls, server: KubernetesFake) -> None:
-        """Ends it."""
-        server.remove()
-
-    @property
-    def address(self) -> str:
-        """The server's."""
-        return self.server.address
-
     def connect(self) -> Registry:
         """Returns a client in a pod of its own."""
         pod = f"pod-{self._clients % _PODS}"
         self._clients += 1
         url = f"kubernetes://{self.server.address}?plain=1&namespace={self.space}&pod={pod}&timeout=3"
         return open_registry(url, "the suite")
-
-    def close(self) -> None:
-        """Closes the clients; has the server serve again."""
-        self.server.thaw()
-        super().close()
-        self.server.start()
 
     def elapse(self, seconds: float) -> None:
         """Time alone lapses nothing."""
@@ -70,22 +54,6 @@ class TheLab(Lab):
         pod = registry._place.pod
         self.server.delete("pods", self.space, pod)
         self._create_pod(pod)
-
-    def stop_server(self) -> None:
-        """Kills it."""
-        self.server.kill()
-
-    def start_server(self) -> None:
-        """Starts it with the same data."""
-        self.server.start()
-
-    def freeze(self) -> None:
-        """Stops the process."""
-        self.server.freeze()
-
-    def thaw(self) -> None:
-        """Lets it go on."""
-        self.server.thaw()
 
     def compact(self) -> None:
         """Forgets the history, and ends the watches so that they ask for it."""

@@ -12,12 +12,12 @@ from meshsdk.discovery.nacos import NacosRegistry
 from meshsdk.discovery.opening import open_registry
 from meshsdk.discovery.registry import Lease, Registry
 from meshsdk.model.instance import Instance
-from tests.contract.registries.lab import Feature, Lab
+from tests.contract.registries.lab import Feature, ServerLab
 from tests.e2e.processes import until
 from tests.servers.nacos import FakeNacos, NacosServer
 
 
-class TheLab(Lab):
+class TheLab(ServerLab):
     """A registration lapses with its connection and not with time: `elapse` lets none pass."""
 
     name = "nacos"
@@ -36,17 +36,7 @@ class TheLab(Lab):
     @classmethod
     def launch(cls) -> NacosServer:
         """Starts the server."""
-        return FakeNacos()
-
-    @classmethod
-    def remove(cls, server: NacosServer) -> None:
-        """Ends it."""
-        server.close()
-
-    @property
-    def address(self) -> str:
-        """The server's."""
-        return self.server.address
+        return FakeNacos().start()
 
     def connect(self) -> Registry:
         """Returns a client with a connection of its own."""
@@ -58,12 +48,6 @@ class TheLab(Lab):
         assert isinstance(self.writer, NacosRegistry)
         return self.writer._published.add(instances)
 
-    def close(self) -> None:
-        """Closes the clients; has the server serve again."""
-        self.server.thaw()
-        super().close()
-        self.server.start()
-
     def elapse(self, seconds: float) -> None:
         """Time alone lapses nothing."""
 
@@ -74,22 +58,6 @@ class TheLab(Lab):
         epoch = session.epoch
         session.drop(epoch)
         until(lambda: session.epoch > epoch, "a new connection")
-
-    def stop_server(self) -> None:
-        """Kills it."""
-        self.server.kill()
-
-    def start_server(self) -> None:
-        """Starts it again: configurations are there, registrations are not."""
-        self.server.start()
-
-    def freeze(self) -> None:
-        """Stops the process."""
-        self.server.freeze()
-
-    def thaw(self) -> None:
-        """Lets it go on."""
-        self.server.thaw()
 
     def put_raw(self, app: str, key_hint: str, value: bytes) -> None:
         """Registers an instance with a state that is none, by another connection; the hint is its host."""

@@ -15,4 +15,4 @@ class TheLab(lab_nacos.TheLab):
     @classmethod
     def launch(cls) -> NacosServer:
         """Starts the server."""
-        return RealNacos()
+        return RealNacos().start()

@@ -10,11 +10,11 @@ from meshsdk.discovery.entries import Layout
 from meshsdk.discovery.opening import open_registry
 from meshsdk.discovery.registry import Registry
 from meshsdk.discovery.zookeeper.registry import ZooKeeperRegistry
-from tests.contract.registries.lab import Feature, Lab
+from tests.contract.registries.lab import Feature, ServerLab
 from tests.servers.zookeeper import ZooKeeperServer
 
 
-class TheLab(Lab):
+class TheLab(ServerLab):
     """Sessions of 3 seconds: long enough for a busy machine, short enough to wait for."""
 
     name = "zookeeper"
@@ -26,28 +26,12 @@ class TheLab(Lab):
     @classmethod
     def launch(cls) -> ZooKeeperServer:
         """Starts a standalone server."""
-        return ZooKeeperServer()
-
-    @classmethod
-    def remove(cls, server: ZooKeeperServer) -> None:
-        """Ends it."""
-        server.close()
+        return ZooKeeperServer().start()
 
     def connect(self) -> Registry:
         """Returns a client with a session of its own."""
         parameters = f"session_timeout={self.ttl:g}&timeout=1.5"
         return open_registry(f"zookeeper://{self.server.address}/{self.space}?{parameters}", "the suite")
-
-    @property
-    def address(self) -> str:
-        """The server's."""
-        return self.server.address
-
-    def close(self) -> None:
-        """Closes the clients; has the server serve again."""
-        self.server.thaw()
-        super().close()
-        self.server.start()
 
     def lapse(self, registry: Registry) -> None:
         """Ends the client's session under it: another connection takes it over and closes it."""
@@ -58,22 +42,6 @@ class TheLab(Lab):
         usurper.start()
         usurper.stop()
         usurper.close()
-
-    def stop_server(self) -> None:
-        """Kills it."""
-        self.server.kill()
-
-    def start_server(self) -> None:
-        """Starts it with the same data."""
-        self.server.start()
-
-    def freeze(self) -> None:
-        """Stops the process."""
-        self.server.freeze()
-
-    def thaw(self) -> None:
-        """Lets it go on."""
-        self.server.thaw()
 
     def put_raw(self, app: str, key_hint: str, value: bytes) -> None:
         """Makes a persistent node among the instances of `app`, or changes it."""

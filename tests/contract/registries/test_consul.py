@@ -146,7 +146,7 @@ def test_a_token_is_sent_and_appears_in_no_message(tmp_path, monkeypatch, caplog
     monkeypatch.delenv("CONSUL_HTTP_TOKEN", raising=False)
     secret = "5b2f-token"  # noqa: S105 - of a server that lives for a second
     (tmp_path / "token").write_text(secret)
-    server = FakeConsul(secret)
+    server = FakeConsul(secret).start()
     try:
         stranger = open_registry(f"consul://{server.address}", "the test")
         with pytest.raises(RegistryError, match=r"403.*CONSUL_HTTP_TOKEN") as refused:
@@ -157,14 +157,14 @@ def test_a_token_is_sent_and_appears_in_no_message(tmp_path, monkeypatch, caplog
         user.close()
         assert secret not in str(refused.value) + caplog.text
     finally:
-        server.close()
+        server.remove()
 
 
 def test_https(tmp_path):
     """With its authority the agent is talked to; one that is not trusted is refused."""
     (tmp_path / "own.pem").write_bytes(channel_tls._KEY + channel_tls._CERTIFICATE)
     (tmp_path / "ca.pem").write_bytes(channel_tls._CERTIFICATE)
-    server = FakeConsul(pem=str(tmp_path / "own.pem"))
+    server = FakeConsul(pem=str(tmp_path / "own.pem")).start()
     address = server.address.replace("127.0.0.1", "localhost")
     try:
         registry = open_registry(f"consul://{address}?ca={tmp_path / 'ca.pem'}", "the test")
@@ -174,4 +174,4 @@ def test_https(tmp_path):
         with pytest.raises(RegistryError, match="certificate"):
             open_registry(f"consul://{address}?tls=1", "the test").register(ONE, TTL)
     finally:
-        server.close()
+        server.remove()

@@ -22,7 +22,8 @@ from tests.contract.registries import lab_zookeeper
 from tests.contract.registries.follower import Follower, Keeper, eventually
 from tests.contract.registries.sample import ONE, PLAIN, TWO
 from tests.e2e.processes import until
-from tests.servers.zookeeper import ZooKeeperServer, free_port
+from tests.servers.process import free_port
+from tests.servers.zookeeper import ZooKeeperServer
 
 SHORT = 1.0  # seconds; the shortest session of the tests' server
 
@@ -68,13 +69,13 @@ def ensemble(server_of) -> Iterator[Ensemble]:
 @pytest.fixture
 def own(request) -> Iterator[Ensemble]:
     """A server of its own, for what would disturb others."""
-    server = ZooKeeperServer(**getattr(request, "param", {}))
+    server = ZooKeeperServer(**getattr(request, "param", {})).start()
     made = Ensemble(server)
     try:
         yield made
     finally:
         made.close()
-        server.close()
+        server.remove()
 
 
 def session_of(registry: ZooKeeperRegistry) -> int:
@@ -271,9 +272,9 @@ def secure(tmp_path) -> Iterator[tuple[ZooKeeperServer, str, str]]:
         secureClientPort=str(port),
         serverCnxnFactory="org.apache.zookeeper.server.NettyServerCnxnFactory",
         **{"ssl.keyStore.location": str(own), "ssl.trustStore.location": str(certificate), "ssl.clientAuth": "none"},
-    )
+    ).start()
     yield server, f"localhost:{port}", str(certificate)
-    server.close()
+    server.remove()
 
 
 def test_tls(secure):
