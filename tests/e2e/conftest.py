@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.peers.plane import Plane
 from tests.e2e.processes import python
-
-_HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Has a test of real processes that failed run once more: they share two cores with whatever else runs.
-
-    The report lists each one that did (`RERUN`), so what fails now and then is seen; a test that fails twice fails.
-    """
-    for item in items:
-        if _HERE in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(scope="session")
