@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from meshsdk.channel.attempt import AttemptEnd, CallOptions, outcome, shorter, too_late, with_previous
+from meshsdk.channel.course import Course
 from meshsdk.channel.failure import status, words
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.channel.stack import Hold, HoldKind
@@ -95,6 +96,7 @@ class MeshCall:
         self._options = options
         self._began = time.monotonic()
         self._deadline = None if options.timeout is None else self._began + options.timeout
+        self._course = Course(self._target)
         self._track()
         taken = self._target.take(method.method, options.metadata, request, method.channel.id)
         if isinstance(taken, Hold):
@@ -119,7 +121,10 @@ class MeshCall:
         connection = backend.connection
         left = None if self._deadline is None else self._deadline - time.monotonic()
         stub = self._method.stub(connection)
+        tally = backend.tally
+        self._course.take(tally)
         connection.begin(None)
+        tally.begin(None)
         try:
             inner = stub(
                 self._first_argument(),
@@ -129,9 +134,10 @@ class MeshCall:
                 compression=options.compression,
             )
         except BaseException:
+            tally.leave()
             connection.end()
             raise
-        inner.add_done_callback(AttemptEnd(self, connection))
+        inner.add_done_callback(AttemptEnd(self, connection, tally, self._course))
         return inner
 
     def ended(self, inner: Any, connection: Connection) -> None:
@@ -139,6 +145,7 @@ class MeshCall:
         if self._done or inner is self._decided:
             return
         if _plain_success(inner):
+            self._course.succeed()
             self._conclude(inner)
             return
         code, trailing = now(inner.code()), tuple(now(inner.trailing_metadata()))
@@ -151,13 +158,16 @@ class MeshCall:
         if trailing:
             self._target.noticed(connection, trailing)
         if code is grpc.StatusCode.OK or inner.cancelled():
+            self._course.attempted(unsent=False)
             self._conclude(inner)
             return
         if self._steps is None:
             self._steps = recover(self._forward.retry if self._forward else None, random.random)
             next(self._steps)
         fixed = self._committed or not self._replayable()
-        step = advance(self._steps, outcome(code, now(inner.details()), trailing, connection, committed=fixed))
+        reached = outcome(code, now(inner.details()), trailing, connection, committed=fixed)
+        self._course.attempted(unsent=reached.unsent)
+        step = advance(self._steps, reached)
         if step is None or too_late(step, self._deadline):
             self._conclude(inner)
         else:
@@ -223,6 +233,8 @@ class MeshCall:
     def _conclude(self, inner: Any) -> None:
         self._inner = inner
         self._done = True
+        if not self._course.over:
+            self._count(inner)
         self._method.channel.untrack(self)
         waiters, self._over_waiters = self._over_waiters, None
         for waiter in waiters or ():
@@ -231,6 +243,18 @@ class MeshCall:
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             callback(self)
+
+    def _count(self, inner: Any) -> None:
+        """Counts the call at its end; `inner`: its last attempt, or None where `_failed` is what it ended with."""
+        if inner is not None:
+            self._course.end(now(inner.code()).name, cancelled=inner.cancelled())
+        elif isinstance(self._failed, grpc.aio.AioRpcError):
+            code = self._failed.code()
+            closed = self._method.channel.target is not self._target
+            self._course.end(code.name, cancelled=closed and code is grpc.StatusCode.CANCELLED)
+        else:
+            cancelled = isinstance(self._failed, asyncio.CancelledError)
+            self._course.end("CANCELLED" if cancelled else "UNKNOWN", cancelled=cancelled)
 
     # Waiting
 

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple, Protocol
 
 import grpc
 
+from meshsdk.channel.course import Course
 from meshsdk.channel.failure import never_sent
 from meshsdk.channel.pool import Connection
 from meshsdk.channel.stack import Metadata
 from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep
 from meshsdk.model.resources import Forward
+from meshsdk.xds_client.load_counts import Tally
 
 _PUSHBACK = "grpc-retry-pushback-ms"  # gRFC A6
 _PREVIOUS = "grpc-previous-rpc-attempts"  # gRFC A6
@@ -45,22 +47,27 @@ class AttemptEnd:
     grpc.aio tells it twice where a write failed before the status came: INTERNAL first, then the status.
     """
 
-    __slots__ = ("_call", "_connection", "_counted")
+    __slots__ = ("_call", "_connection", "_counted", "_course", "_tally")
 
-    def __init__(self, call: EndsAttempts, connection: Connection) -> None:
-        """Made as the attempt begins on `connection`."""
+    def __init__(self, call: EndsAttempts, connection: Connection, tally: Tally, course: Course) -> None:
+        """Made as the attempt begins on `connection`, counted in `tally`."""
         self._call = weakref.ref(call)
         self._connection = connection
+        self._tally = tally
+        self._course = course
         self._counted = True
 
     def __call__(self, inner: Any) -> None:
-        """Ends the attempt's count on its connection, then asks the call what follows."""
+        """Ends the attempt's counts as running, then asks the call what follows."""
         if self._counted:
             self._counted = False
             self._connection.end()
+            self._tally.leave()
         call = self._call()
         if call is not None:
             call.ended(inner, self._connection)
+        else:
+            self._course.end("CANCELLED", cancelled=True)
 
 
 def shorter(timeout: float | None, forward: Forward) -> float | None:

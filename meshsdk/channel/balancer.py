@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from meshsdk.channel.pool import Pool, PooledBackend
+from meshsdk.channel.tallies import Naming, Tallies, naming
 from meshsdk.lb.backend import Connectivity
 from meshsdk.lb.picker import Failing, Picker, Waiting, build, connect_plan
 from meshsdk.lb.selection import Selection, select
 from meshsdk.model.policy import Maglev, RingHash
 from meshsdk.model.resources import Locality
 from meshsdk.model.snapshot import ResolvedCluster
+from meshsdk.xds_client.load_counts import LoadCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Surroundings:
     """What all balancers of a scope share. `seed` fixes this client's subset (gRFC A68).
 
     `clock` gives unix seconds (slow start compares them with `started_at`), `monotonic` seconds that never jump.
+    `loads`: where calls are counted.
     """
 
     pool: Pool
@@ -32,6 +35,7 @@ class Surroundings:
     seed: int
     clock: Callable[[], float]
     monotonic: Callable[[], float]
+    loads: LoadCounts = field(default_factory=LoadCounts)
 
 
 class ClusterBalancer:
@@ -41,13 +45,18 @@ class ClusterBalancer:
     by the scope's lock. `pick` is the picker's own function where a call needs to ask nothing else, else None.
     """
 
-    __slots__ = ("_around", "_authority", "_backends", "_cluster", "_selection", "hashes", "pick", "picker")
+    __slots__ = (
+        *("_around", "_authority", "_backends", "_cluster", "_naming", "_selection", "_tallies"),
+        *("hashes", "pick", "picker"),
+    )
 
     def __init__(self, cluster: ResolvedCluster, authority: str, around: Surroundings, *, eager: bool) -> None:
         """`authority` is the :authority of its connections. `eager`: connects now, else at the first `wake`."""
         self._around = around
         self._authority = authority
         self._backends: dict[str, PooledBackend] = {}
+        self._tallies = Tallies(around.loads)
+        self._naming: Naming = ()
         self._selection: Selection | None = None
         self._cluster = cluster
         self.hashes = False
@@ -76,7 +85,10 @@ class ClusterBalancer:
         self.hashes = isinstance(cluster.cluster.lb.policy, RingHash | Maglev)
         self._selection = select(cluster, self._around.local, self._around.seed, before)
         chosen = self._selection.endpoints
+        named, self._naming = self._naming, naming(cluster)
         if before is not None and _same_choice(before, self._selection):
+            if named != self._naming:
+                self._tallies.assign(self._naming, self._selection, self._backends)
             return  # what changed is outside of this client's subset
         for address in [address for address in self._backends if address not in chosen]:
             self._around.pool.release(self._backends.pop(address).connection, self._around.monotonic())
@@ -112,6 +124,7 @@ class ClusterBalancer:
         for backend in self._backends.values():
             self._around.pool.release(backend.connection, self._around.monotonic(), cut=cut)
         self._backends.clear()
+        self._tallies.close()
 
     def _rebuild(self) -> None:
         if self._selection is None:
@@ -122,6 +135,7 @@ class ClusterBalancer:
                 backend = PooledBackend(self._selection.endpoints[address], connection)
                 backend.follow(connection.probe())
                 self._backends[address] = backend
+        self._tallies.assign(self._naming, self._selection, self._backends)
         self.picker = picker = build(self._selection, self._backends, self._around.clock(), random.random)
         self.pick = None
         if isinstance(picker, Picker) and not picker.has_drops and not self.hashes:

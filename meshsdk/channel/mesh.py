@@ -11,7 +11,7 @@ import importlib
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ from meshsdk.errors import ConfigurationError, LifecycleError
 from meshsdk.interceptors.client_aio import aio_client_interceptors
 from meshsdk.interceptors.client_sync import sync_client_interceptors
 from meshsdk.model.migration import Migration
-from meshsdk.xds_client.client import XdsClient
+from meshsdk.model.snapshot import Snapshot, Unresolvable
+from meshsdk.xds_client.client import OnLayer, OnResolution, Watch, XdsClient
 from meshsdk.xds_client.direct import is_mesh_target, read_target
 
 if TYPE_CHECKING:
@@ -123,6 +124,33 @@ class Mesh:
             self._check_open()
             self._modes[service] = mode
             self._migrate(service, mode)
+
+    def watch(self, target: str, on_resolution: OnResolution) -> Watch:
+        """Reports every configuration of a target, from a thread of the mesh; see `XdsClient.watch`."""
+        self._host(target)
+        return self._client.watch(target, on_resolution)
+
+    def watch_runtime(self, name: str, on_layer: OnLayer) -> Watch:
+        """Reports every version of a runtime layer, from a thread of the mesh; see `XdsClient.watch_runtime`."""
+        return self._client.watch_runtime(name, on_layer)
+
+    def follow(self, target: str, follower: Callable[[str], None]) -> Callable[[], None]:
+        """Calls `follower`, from a thread of the mesh, with what keeps the target from being resolved ("": nothing).
+
+        First when its configuration is complete or known to be out of reach, then at each change, until what is returned
+        is called. Raises ConfigurationError for what is no target of a mesh, LifecycleError when closed.
+        """
+        if not is_mesh_target(target):
+            raise ConfigurationError(f"{target!r} is no target of a mesh: xds:///name or mesh:///name")
+
+        def on_resolution(resolution: Snapshot | Unresolvable) -> None:
+            follower(resolution.problem if isinstance(resolution, Unresolvable) else "")
+
+        return self._client.watch(target, on_resolution).cancel
+
+    def progress(self, target: str) -> str:
+        """Says what a target that is followed or dialled waits for, from which server, and the last error."""
+        return self._client.progress(target)
 
     def ledger(self) -> tuple[Any, ...]:
         """Returns one row per xDS resource and per set of instances, for doctor and CSDS (`LedgerRow`)."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from meshsdk.channel.attempt import AttemptEnd, CallOptions, outcome, shorter, too_late, with_previous
+from meshsdk.channel.course import Course
 from meshsdk.channel.failure import CallCancelled, CallFailed
 from meshsdk.channel.pool import Connection, PooledBackend
 from meshsdk.channel.replay import Replay
@@ -40,8 +41,8 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
     """A running call.
 
     Thread rules: `_inner`, `_decided`, `_reading`, `_final` and `_callbacks` are guarded by `_state`; `_steps`,
-    `_forward` and `_deadline` belong to whichever thread makes the next attempt (there is never more than one);
-    `_committed` only ever turns true.
+    `_course`, `_forward` and `_deadline` belong to the one thread at a time that makes the next attempt; `_committed`
+    only ever turns true.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._callbacks: list[Callable[[Any], None]] = []
         self._forward: Forward | None = None
         self._steps: Steps | None = None
+        self._course = Course(self._target)
         method.channel.track(self)
         taken = self._take(options.metadata)
         if isinstance(taken, Hold):
@@ -100,10 +102,14 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
         connection = backend.connection
         make = getattr(self._method.stub(connection), self._make)
         first = self._request if self._requests is None else self._requests.view()
+        tally = backend.tally
+        self._course.take(tally)
         connection.begin(None)
+        tally.begin(None)
         try:
             inner = make(first, left, metadata, options.credentials, None, options.compression)
         except BaseException:
+            tally.leave()
             connection.end()
             raise
         with self._state:
@@ -113,7 +119,7 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
                 self._state.notify_all()
         if gone:
             inner.cancel()
-        inner.add_done_callback(AttemptEnd(self, connection))
+        inner.add_done_callback(AttemptEnd(self, connection, tally, self._course))
 
     def ended(self, inner: Any, connection: Connection) -> None:
         """Decides what follows an attempt. Called once for each, by grpc's thread."""
@@ -122,13 +128,16 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._target.noticed(connection, trailing)
         code = inner.code()
         if code is grpc.StatusCode.OK or self._cancelled or self._final:
+            self._course.attempted(unsent=False)
             self.conclude(inner)
             return
         fixed = self._committed or (self._requests is not None and not self._requests.replayable)
         if self._steps is None:
             self._steps = recover(self._forward.retry if self._forward else None, random.random)
             next(self._steps)
-        step = advance(self._steps, outcome(code, inner.details(), trailing, connection, committed=fixed))
+        reached = outcome(code, inner.details(), trailing, connection, committed=fixed)
+        self._course.attempted(unsent=reached.unsent)
+        step = advance(self._steps, reached)
         if step is None or too_late(step, self._deadline):
             self.conclude(inner)
         else:
@@ -188,12 +197,18 @@ class MeshCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._final = True
             callbacks, self._callbacks = self._callbacks, []
             self._state.notify_all()
+        self._count(inner)
         self._method.channel.untrack(self)
         for callback in callbacks:
             try:
                 callback(self)
             except Exception:  # noqa: BLE001 - the others must be told, as in grpcio
                 _LOG.exception("a callback of a call of %s raised", self._method.method)
+
+    def _count(self, inner: Any) -> None:
+        code = inner.code()  # CANCELLED by this process itself: the application closed the channel
+        own = isinstance(inner, CallFailed) and code is grpc.StatusCode.CANCELLED
+        self._course.end(code.name, cancelled=own or self._cancelled or inner.cancelled())
 
     # Reading
 

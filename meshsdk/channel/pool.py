@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from meshsdk.lb.backend import Backend, Connectivity
 from meshsdk.model.endpoints import Endpoint
+from meshsdk.xds_client.load_counts import Place, Tally
 
 _IPV4 = re.compile(r"[0-9.]+:[0-9]+")
 _NAMED = re.compile(r"[A-Za-z0-9_.-]+:[0-9]{1,5}")  # no name ends in a label of digits alone (RFC 1123 section 2.1)
@@ -48,6 +49,7 @@ class Link(Protocol):
 
 
 _IDLE_BEFORE_CLOSE = 5.0  # seconds
+NOBODY = Tally(Place((), ""))  # counts what nobody is told
 
 
 class Connection:
@@ -95,14 +97,18 @@ class Connection:
 
 
 class PooledBackend(Backend):
-    """A backend of one balancer over a pooled connection, whose calls in flight it counts."""
+    """A backend of one balancer over a pooled connection, whose calls in flight it counts.
 
-    __slots__ = ("connection",)
+    `tally`: where its calls are counted for load reports; set by the balancer (`tallies`), read by any thread.
+    """
+
+    __slots__ = ("connection", "tally")
 
     def __init__(self, endpoint: Endpoint, connection: Connection) -> None:
         """Binds the endpoint (its weight and health in this cluster) to the shared connection."""
         super().__init__(endpoint, connection.calls)
         self.connection = connection
+        self.tally = NOBODY
 
     def follow(self, state: Connectivity) -> bool:
         """Takes the connection's state; returns whether the backend's changed. FAILED lasts until READY (gRFC A62)."""

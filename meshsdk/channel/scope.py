@@ -19,6 +19,7 @@ from meshsdk.channel.pool import Link, Pool
 from meshsdk.channel.stack import Target
 from meshsdk.model.resources import Locality
 from meshsdk.model.snapshot import Snapshot, Unresolvable
+from meshsdk.xds_client.load_counts import LoadCounts
 
 if TYPE_CHECKING:
     from meshsdk.xds_client.client import Watch
@@ -30,7 +31,12 @@ _BUDGET = 100  # a look that took t seconds is followed by at least t * _BUDGET 
 
 
 class Source(Protocol):
-    """Where configuration comes from: the mesh's XdsClient."""
+    """Where configuration comes from: the mesh's XdsClient.
+
+    `loads`: where calls are counted.
+    """
+
+    loads: LoadCounts
 
     def watch(self, target: str, on_resolution: Callable[[Snapshot | Unresolvable], None]) -> Watch:
         """Reports every complete configuration of `target`, from a thread of its own."""
@@ -60,7 +66,7 @@ class Scope(abc.ABC):
         self.lock = threading.RLock()
         self.pool = Pool(dial)
         self.source = source
-        self._around = Surroundings(self.pool, local, seed, time.time, time.monotonic)
+        self._around = Surroundings(self.pool, local, seed, time.time, time.monotonic, source.loads)
         self._watched: dict[str, _Watched] = {}
         self.dropped: deque[str] = deque()
         self._delay = _SHORTEST

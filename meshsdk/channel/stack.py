@@ -28,6 +28,7 @@ from meshsdk.model.resources import Forward
 from meshsdk.model.snapshot import BrokenCluster, Snapshot, Unresolvable
 from meshsdk.routing.compiled_route import CompiledRoute
 from meshsdk.routing.router import RouteTable
+from meshsdk.xds_client.load_counts import Tally
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -136,10 +137,10 @@ class Target:
     """One target of a scope.
 
     Thread rules: `routes` and `hold` are published by one assignment each, by whoever holds the scope's lock, and read
-    by any thread; `_balancers` is guarded by the scope's lock.
+    by any thread; `_balancers` and `_unplaced` are guarded by the scope's lock.
     """
 
-    __slots__ = ("_around", "_authority", "_balancers", "_lock", "hold", "name", "notify", "routes")
+    __slots__ = ("_around", "_authority", "_balancers", "_lock", "_unplaced", "hold", "name", "notify", "routes")
 
     def __init__(
         self, name: str, authority: str, around: Surroundings, lock: threading.RLock, notify: Callable[[], None]
@@ -151,6 +152,7 @@ class Target:
         self._lock = lock
         self.notify = notify
         self._balancers: dict[str, ClusterBalancer] = {}
+        self._unplaced: Tally | None = None
         self.hold = UNCONFIGURED
         self.routes: Routes | None = None
 
@@ -247,6 +249,13 @@ class Target:
             connection.draining = True
             self.refresh()
 
+    def unplaced(self) -> Tally:
+        """Returns where a call counts that ended before it had an endpoint."""
+        with self._lock:
+            if self._unplaced is None:
+                self._unplaced = self._around.loads.of_target(self.name, self._authority)
+            return self._unplaced
+
     def connectivity(self) -> Connectivity:
         """Tells the state of the target as a channel's: READY if a call could go out at once."""
         routes = self.routes
@@ -263,6 +272,9 @@ class Target:
         """Cuts every connection; calls that wait are woken and find `hold`."""
         with self._lock:
             self._retire(self._balancers, cut=True)
+            if self._unplaced is not None:
+                self._around.loads.release(self._unplaced)
+                self._unplaced = None
             self.hold = Hold(HoldKind.CLOSED, "Channel closed!")
             self.routes = None
             self.notify()

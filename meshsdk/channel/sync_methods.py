@@ -112,24 +112,27 @@ class UnaryUnary(MultiCallable, grpc.UnaryUnaryMultiCallable):  # type: ignore[t
             options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
             return BlockingCall(self, target, request, options).run()
         forward, backend = taken
-        connection = backend.connection
+        connection, tally = backend.connection, backend.tally
         limit = timeout if forward.max_duration is None else shorter(timeout, forward)
         began = 0.0 if limit is None else time.monotonic()
         stub = self._stubs.get(connection) or self.stub(connection)
         connection.begin(None)
+        tally.begin(None)
         try:
             answer: tuple[Any, grpc.Call] = stub.with_call(request, limit, metadata, credentials, None, compression)
         except grpc.RpcError as error:
             failed = error
         else:
+            tally.succeed()
             if trailing := _trailing_metadata(answer[1]):
                 target.noticed(connection, trailing)
             return answer
         finally:
+            tally.leave()
             connection.end()
         options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
         call = BlockingCall(self, target, request, options, began)
-        return call.resume(forward, connection, failed)
+        return call.resume(forward, connection, tally, failed)
 
     def future(  # type: ignore[override]  # the stubs name private classes of grpc
         self,

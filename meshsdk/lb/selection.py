@@ -2,19 +2,23 @@
 
 `select` runs once per snapshot, on the thread that receives it; connectivity does not enter here. Its result is frozen
 and holds what the next `select` needs to follow a change at the cost of that change.
+
+Draining endpoints are left alone, as long as there are others. Where all are draining, they are used as if they were
+not: they still serve, and whoever drains waits for as long as it is called. (A single instance that goes offline for a
+moment, or all of an application at once, would be an outage otherwise; Kubernetes does alike, KEP-1669.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from types import MappingProxyType
 
 from meshsdk.lb.maglev import Table
 from meshsdk.lb.ring_hash import Ring
 from meshsdk.lb.subsetting import Ranking, Tally, quotas, ranked, reranked
-from meshsdk.model.endpoints import Endpoint
+from meshsdk.model.endpoints import Endpoint, EndpointMap, Health
 from meshsdk.model.policy import LbConfig, Maglev, RingHash
 from meshsdk.model.resources import Drop, Locality, LocalityEndpoints
 from meshsdk.model.snapshot import ResolvedCluster
@@ -100,19 +104,46 @@ def select(cluster: ResolvedCluster, local: Locality, seed: int, previous: Selec
     if previous is not None and previous.seed == seed and subset_limit(previous.lb) == subset_limit(lb):
         known = previous.rankings
     rankings: dict[RankingKey, Ranking] = {}
+    groups = _groups(cluster, local, seed, known, rankings)
+    if _only_draining(groups):
+        groups = _groups(cluster, local, seed, known, rankings, draining=True)
+    problems = tuple(leaf.problem for leaf in cluster.leaves if leaf.problem or leaf.endpoints is None)
+    return _finish(cluster, groups, problems, seed, rankings, previous)
+
+
+def _groups(
+    cluster: ResolvedCluster,
+    local: Locality,
+    seed: int,
+    known: Mapping[RankingKey, Ranking],
+    rankings: dict[RankingKey, Ranking],
+    *,
+    draining: bool = False,
+) -> tuple[Group, ...]:
+    """Narrows all priorities. `draining`: all endpoints are, and count as healthy."""
     groups: list[Group] = []
-    problems: list[str] = []
     for leaf in cluster.leaves:
-        if leaf.problem or leaf.endpoints is None:
-            problems.append(leaf.problem)
-        if leaf.endpoints is None:
+        source = leaf.endpoints
+        if source is None:
             continue
-        for priority, localities in groupby(leaf.endpoints.localities, key=lambda one: one.priority):
-            ranks = _Ranks(leaf.cluster.name, priority, subset_limit(lb), seed, known)
-            members = _members(tuple(localities), local, ranks, rankings)
-            source = leaf.endpoints
+        for priority, of_priority in groupby(source.localities, key=lambda one: one.priority):
+            localities = tuple(of_priority)
+            if draining:
+                localities = tuple(map(_as_healthy, localities))
+            ranks = _Ranks(leaf.cluster.name, priority, subset_limit(cluster.cluster.lb), seed, known)
+            members = _members(localities, local, ranks, rankings)
             groups.append(Group(leaf.cluster.name, priority, members, source.overprovisioning, source.drops))
-    return _finish(cluster, (*groups,), (*problems,), seed, rankings, previous)
+    return tuple(groups)
+
+
+def _only_draining(groups: tuple[Group, ...]) -> bool:
+    tallies = [members.tally for group in groups for members in group.localities]
+    return not any(tally.staying for tally in tallies) and any(tally.draining for tally in tallies)
+
+
+def _as_healthy(locality: LocalityEndpoints) -> LocalityEndpoints:
+    endpoints = (replace(endpoint, health=Health.HEALTHY) for endpoint in locality.endpoints)
+    return replace(locality, endpoints=EndpointMap.of(endpoints))
 
 
 @dataclass(frozen=True, slots=True)

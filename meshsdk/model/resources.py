@@ -7,6 +7,7 @@ Whatever a codec accepts but does not honour is listed in `ignored` as dotted fi
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshsdk.model.collection import EndpointCollection, LbEndpoint
@@ -24,6 +25,7 @@ class Kind(enum.Enum):
     CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
     ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
     LB_ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.LbEndpoint"  # LEDS; keys name whole collections
+    RUNTIME = "type.googleapis.com/envoy.service.runtime.v3.Runtime"  # RTDS: how we are steered, not where calls go
     INSTANCES = "meshsdk.instances"  # no type of xDS: what service registries tell, by the name of the cluster
 
     __hash__ = object.__hash__  # members are singletons, and Enum's own is a Python function
@@ -148,7 +150,10 @@ class RegistrySource:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """CDS resource. `telemetry_labels` and other filter metadata are not kept."""
+    """CDS resource. `telemetry_labels` and other filter metadata are not kept.
+
+    `reports`: the server that gives it asks for load reports (A27: `lrs_server` is `self`).
+    """
 
     name: str
     source: EdsSource | DnsSource | AggregateSource | StaticSource | RegistrySource
@@ -156,6 +161,7 @@ class Cluster:
     outlier: OutlierDetection | None = None
     breakers: CircuitBreakers | None = None
     ignored: tuple[str, ...] = ()
+    reports: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -206,4 +212,13 @@ class ClusterEndpoints:
     layout: object | None = field(default=None, compare=False, repr=False)
 
 
-Resource = Listener | RouteConfiguration | Cluster | ClusterEndpoints | EndpointCollection | LbEndpoint
+@dataclass(frozen=True, slots=True)
+class RuntimeLayer:
+    """RTDS resource: settings by which a control plane steers this process. `values`: as in JSON, numbers as float."""
+
+    name: str
+    values: Mapping[str, object]
+    ignored: tuple[str, ...] = ()
+
+
+Resource = Listener | RouteConfiguration | Cluster | ClusterEndpoints | EndpointCollection | LbEndpoint | RuntimeLayer

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from meshsdk.model.resources import Cluster, ClusterEndpoints, Kind, Listener, VirtualHost
+from meshsdk.model.resources import Cluster, ClusterEndpoints, Kind, Listener, RuntimeLayer, VirtualHost
 
 
 class Key(NamedTuple):
@@ -24,12 +24,14 @@ class Leaf:
     """One leaf of a cluster's graph: itself, or a leaf of its aggregate. In order, leaves are groups of priorities.
 
     `endpoints` is None with a `problem` in words where the leaf has no endpoints to offer (resource missing or bad); a
-    registry that has answered with none is a `problem` beside empty endpoints.
+    registry that has answered with none is a `problem` beside empty endpoints. `report_to`: the URI of the xDS server
+    that gave the cluster and asked for the counts of its calls (A27 `lrs_server`); "": none did.
     """
 
     cluster: Cluster
     endpoints: ClusterEndpoints | None
     problem: str = ""
+    report_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,14 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Unresolvable:
-    """The target cannot be used: calls fail UNAVAILABLE with `problem`, naming the resource and the server asked."""
+    """The target cannot be used: calls fail UNAVAILABLE with `problem`, naming the resource and the server asked.
+
+    `absent`: the server that was asked has no such target at all; it is not merely out of reach or out of order.
+    """
 
     target: str
     problem: str
+    absent: bool = field(default=False, compare=False)  # the words differ where this does
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +78,11 @@ class Resolution:
     """Outcome of one `resolve`: what can be published, and every key that the target needs (subscriptions follow it).
 
     `snapshot` is None while something in `missing` has neither arrived nor been declared missing: keep what is in
-    force. `walked`: the walk's own notes, so that the next one costs what changed; nobody else reads it.
+    force. A `RuntimeLayer` is the answer of a watch on one (`xds_client.layer`). `walked`: the walk's own notes, so
+    that the next one costs what changed; nobody else reads it.
     """
 
-    snapshot: Snapshot | Unresolvable | None
+    snapshot: Snapshot | Unresolvable | RuntimeLayer | None
     wanted: frozenset[Key]
     missing: frozenset[Key]
     walked: object | None = field(default=None, compare=False, repr=False)

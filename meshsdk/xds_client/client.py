@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from meshsdk.bootstrap import Bootstrap, ServerConfig, Transport
 from meshsdk.errors import LifecycleError
-from meshsdk.model.resources import Kind
-from meshsdk.model.snapshot import Snapshot, Unresolvable
+from meshsdk.model.resources import Kind, RuntimeLayer
+from meshsdk.model.snapshot import Key, Snapshot, Unresolvable
 from meshsdk.version import VERSION
 from meshsdk.xds_client.codec import decode
 from meshsdk.xds_client.direct import read_target
@@ -23,17 +23,21 @@ from meshsdk.xds_client.driver import Driver, Stream, Subscriber
 from meshsdk.xds_client.feeds import Feeds, NoFeeds
 from meshsdk.xds_client.intake import Decode
 from meshsdk.xds_client.last_good import LastGoodFiles
+from meshsdk.xds_client.layer import layer_target
+from meshsdk.xds_client.load_counts import LoadCounts
+from meshsdk.xds_client.load_reporter import LoadReporter
 from meshsdk.xds_client.machine import nothing_saved
-from meshsdk.xds_client.names import Target
+from meshsdk.xds_client.names import Target, authority_of
 from meshsdk.xds_client.registry_names import checking
 from meshsdk.xds_client.resolve import resolve
-from meshsdk.xds_client.session import Resolve, Session
+from meshsdk.xds_client.session import Resolve, Result, Session
 from meshsdk.xds_client.store import Entry, EntryStatus
 from meshsdk.xds_client.stream import AdsStream, StreamEvent
 from meshsdk.xds_client.timing import Timing
 from meshsdk.xds_client.wire import REGISTRY_CLUSTERS_FEATURE, node_message
 
 OnResolution = Callable[[Snapshot | Unresolvable], None]
+OnLayer = Callable[[RuntimeLayer | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,13 @@ class LedgerRow:
 
 
 class Watch:
-    """A target being watched; made by `XdsClient.watch`."""
+    """A target or runtime layer being watched; made by `XdsClient.watch` and `watch_runtime`."""
 
-    def __init__(self, client: XdsClient, number: int, target: Target, on_resolution: OnResolution) -> None:
+    def __init__(self, client: XdsClient, number: int, target: Target, on_result: Callable[[Result], None]) -> None:
         self._client = client
         self._number = number
         self._target = target
-        self._on_resolution = on_resolution
+        self._on_result = on_result
         self._cancelled = False  # set once by any thread, read by the driver
 
     def cancel(self) -> None:
@@ -66,7 +70,7 @@ class Watch:
             self._client._forget(self._number)  # noqa: SLF001 - two halves of one thing
 
     def _subscriber(self) -> Subscriber:
-        return Subscriber(self._number, self._target, self._on_resolution, lambda: not self._cancelled)
+        return Subscriber(self._number, self._target, self._on_result, lambda: not self._cancelled)
 
 
 class XdsClient:
@@ -89,6 +93,7 @@ class XdsClient:
         self._timing = timing or Timing()
         self._decode = checking(decode, bootstrap.mesh.registries)
         self._resolve = resolve
+        self.loads = LoadCounts(self._servers_of)
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._watches: dict[int, Watch] = {}
@@ -103,10 +108,34 @@ class XdsClient:
         reach, then on each change. It must not block. Raises ConfigurationError for a target that cannot be, and
         LifecycleError after `close`.
         """
-        watch = Watch(self, next(self._numbers), read_target(target, self._bootstrap), on_resolution)
+
+        def tell(result: Result) -> None:
+            if not isinstance(result, RuntimeLayer):
+                on_resolution(result)
+
+        return self._watch(read_target(target, self._bootstrap), tell)
+
+    def watch_runtime(self, name: str, on_layer: OnLayer) -> Watch:
+        """Watches the runtime layer (RTDS) called `name`, by which the control plane steers this process.
+
+        `on_layer` is called on the driver thread with each layer in force, and with None when the server has none (it
+        took it back, or does not know of such things). It is not called while nothing is known, and must not block.
+        Raises LifecycleError after `close`.
+        """
+
+        def tell(result: Result) -> None:
+            if isinstance(result, RuntimeLayer):
+                on_layer(result)
+            elif isinstance(result, Unresolvable) and result.absent:
+                on_layer(None)
+
+        return self._watch(layer_target(name), tell)
+
+    def _watch(self, target: Target, on_result: Callable[[Result], None]) -> Watch:
+        watch = Watch(self, next(self._numbers), target, on_result)
         with self._lock:
             if self._closed:
-                raise LifecycleError(f"cannot watch {target}: this mesh is closed")
+                raise LifecycleError(f"cannot watch {target.text}: this mesh is closed")
             self._watches[watch._number] = watch  # noqa: SLF001 - two halves of one thing
             if not self._forking:
                 self._start().driver.subscribe(watch._subscriber())  # noqa: SLF001
@@ -127,6 +156,11 @@ class XdsClient:
         rows = [_row(entry) for entry in running.session.store.entries()]
         return tuple(sorted(rows, key=lambda row: (row.kind.value, row.name)))
 
+    def entry(self, key: Key) -> Entry | None:
+        """Returns what is known of one resource, with its bytes; None for one that nothing wants. Frozen."""
+        running = self._running
+        return None if running is None else running.session.store.get(key)
+
     def close(self) -> None:
         """Ends all watches, streams and threads; may be repeated, from any thread."""
         with self._lock:
@@ -134,6 +168,7 @@ class XdsClient:
             running, self._running = self._running, None
             self._watches.clear()
         if running is not None:
+            running.reporter.close()
             running.driver.stop()
         self._feeds.stop()
 
@@ -146,6 +181,7 @@ class XdsClient:
             self._forking = True
             running, self._running = self._running, None
         if running is not None:
+            running.reporter.close()
             running.driver.stop()
         self._feeds.stop()
 
@@ -156,6 +192,15 @@ class XdsClient:
             if not self._closed:
                 for watch in list(self._watches.values()):
                     self._start().driver.subscribe(watch._subscriber())  # noqa: SLF001 - two halves of one thing
+
+    def _servers_of(self, target: str) -> tuple[str, ...]:
+        """Returns the URIs of the servers that the configuration of a target comes from."""
+        read = read_target(target, self._bootstrap)
+        if read.source is not None:
+            return ()
+        authority = self._bootstrap.authorities.get(authority_of(read.listener) or "")
+        servers = authority.servers if authority is not None and authority.servers else self._bootstrap.servers
+        return tuple(server.uri for server in servers)
 
     def _forget(self, number: int) -> None:
         with self._lock:
@@ -185,16 +230,22 @@ class XdsClient:
         node = node_message(bootstrap.node, VERSION)
         if bootstrap.mesh.registries:
             node.client_features.append(REGISTRY_CLUSTERS_FEATURE)
-        return _Running(session, Driver(session, self._open_stream, node, files, self._feeds))
+        reporter = LoadReporter(self.loads, node, random.random)
 
-    def _open_stream(self, server: ServerConfig, transport: Transport, post: Callable[[StreamEvent], None]) -> Stream:
-        return AdsStream(server, transport, post, self._timing.connect_timeout)
+        def open_stream(server: ServerConfig, transport: Transport, post: Callable[[StreamEvent], None]) -> Stream:
+            stream = AdsStream(server, transport, post, self._timing.connect_timeout, reporter.let_go)
+            if stream.channel is not None:
+                reporter.carry(server.uri, stream.channel)
+            return stream
+
+        return _Running(session, Driver(session, open_stream, node, files, self._feeds), reporter)
 
 
 @dataclass(frozen=True, slots=True)
 class _Running:
     session: Session
     driver: Driver
+    reporter: LoadReporter
 
 
 def _row(entry: Entry) -> LedgerRow:

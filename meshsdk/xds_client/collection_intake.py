@@ -23,7 +23,7 @@ from meshsdk.model.snapshot import Key
 from meshsdk.xds_client.intake import Decode, Outcome, Source, checked_decode, reported
 from meshsdk.xds_client.messages import Received, Response
 from meshsdk.xds_client.names import canonical, member_of
-from meshsdk.xds_client.store import Entry, EntryStatus, Store
+from meshsdk.xds_client.store import FROM_DISK, Entry, EntryStatus, Store
 
 _KIND = Kind.LB_ENDPOINTS
 _MOST_RESOURCES = 1_000_000  # in one response; ten large collections
@@ -127,7 +127,7 @@ class CollectionIntake:
     def _counts(self, name: str) -> bool:
         """A71: a server that comes back takes nothing from another's listing until it has given something itself."""
         entry = self.store.get(Key(_KIND, name))
-        free = entry is None or entry.server in {"", "cache", self.source.server}
+        free = entry is None or entry.server in {"", FROM_DISK, self.source.server}
         return self.source.in_charge or self.outcome.accepted > 0 or free
 
     def _entry(self, key: Key) -> Entry:

@@ -2,12 +2,15 @@
 
 `mesh:///NAME` and `mesh://REGISTRY/NAME`; NAME is a gRPC service or an application. There is one route for every call,
 no retries, no timeout of its own, and the balancing of `LB`: least_request over all instances alike, wherever they are.
+With `?warmup=SECONDS&aggression=A` instances that have just come online get less at first (`SlowStart`).
 Called by the session in place of `resolve`, and by whoever reads targets.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Protocol
@@ -16,7 +19,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from meshsdk.bootstrap import Bootstrap
 from meshsdk.errors import ConfigurationError
 from meshsdk.model.matching import PathKind, PathMatch, RouteMatch
-from meshsdk.model.policy import LbConfig, LeastRequest
+from meshsdk.model.policy import LbConfig, LeastRequest, SlowStart
 from meshsdk.model.resources import (
     Cluster,
     ClusterEndpoints,
@@ -38,7 +41,10 @@ _DEFAULT = "default"  # the registry of mesh:///NAME
 _NAME_MAX = 253  # characters, as for an application in a registry
 _HOST_SAFE = "-._~!$&'()*+,;=:[]@"  # RFC 3986 section 3.2: what an :authority may hold
 _KEPT = 1024  # targets whose fixed parts are kept, so that an unchanged one stays the same object
-_SHAPE = "write mesh:///NAME or mesh://REGISTRY/NAME, with ?unit=UNIT to stay in a unit"
+_SHAPE = "write mesh:///NAME or mesh://REGISTRY/NAME, with ?unit=UNIT to stay in a unit, ?warmup=SECONDS to warm up"
+_SETTINGS = ("unit", "warmup", "aggression")
+_LONGEST_WARMUP = 86_400.0  # seconds
+_AGGRESSION = (0.01, 100.0)  # as in a DestinationRule
 
 
 class Entries(Protocol):
@@ -72,14 +78,38 @@ def _read_direct(text: str, bootstrap: Bootstrap) -> Target:
         raise ConfigurationError(
             f"target {text!r}: {bootstrap.origin}: meshsdk.registries has no {registry!r} (it has: {known})"
         )
-    settings = parse_qsl(query, keep_blank_values=True)
-    if unknown := [key for key, _ in settings if key != "unit"]:
-        raise ConfigurationError(f"target {text!r}: {min(unknown)!r} is not known; {_SHAPE}")
-    if len(settings) > 1:
-        raise ConfigurationError(f"target {text!r}: 'unit' is there twice; {_SHAPE}")
-    unit = settings[0][1] if settings else ""
-    source = RegistrySource(registry, interface=name, unit=unit)
+    settings = _settings(text, query)
+    _slow_start(text, settings)
+    source = RegistrySource(registry, interface=name, unit=settings.get("unit", ""))
     return Target(text, instances_key(source).name, quote(name, safe=_HOST_SAFE), source)
+
+
+def _settings(text: str, query: str) -> dict[str, str]:
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if unknown := [key for key, _ in pairs if key not in _SETTINGS]:
+        raise ConfigurationError(f"target {text!r}: {min(unknown)!r} is not known; {_SHAPE}")
+    settings = dict(pairs)
+    if len(settings) < len(pairs):
+        twice = next(key for key in settings if [name for name, _ in pairs].count(key) > 1)
+        raise ConfigurationError(f"target {text!r}: {twice!r} is there twice; {_SHAPE}")
+    return settings
+
+
+def _slow_start(text: str, settings: Mapping[str, str]) -> SlowStart | None:
+    if "warmup" not in settings:
+        if "aggression" in settings:
+            raise ConfigurationError(f"target {text!r}: 'aggression' means nothing without 'warmup'; {_SHAPE}")
+        return None
+    try:
+        window, aggression = float(settings["warmup"]), float(settings.get("aggression", "1"))
+    except ValueError:
+        window = aggression = math.nan
+    least, most = _AGGRESSION
+    if not (0 < window <= _LONGEST_WARMUP and least <= aggression <= most):
+        raise ConfigurationError(
+            f"target {text!r}: 'warmup' is seconds above 0 and up to a day, 'aggression' from {least} to {most:g}"
+        )
+    return SlowStart(window, aggression)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +125,8 @@ class _Fixed:
 def _fixed(target: Target, source: RegistrySource) -> _Fixed:
     name = instances_key(source).name
     route = Route("all", RouteMatch(PathMatch(PathKind.PREFIX, "")), Forward((WeightedCluster(name, 1),)))
-    return _Fixed(Listener(name), VirtualHost(target.host, ("*",), (route,)), Cluster(name, source, LB))
+    balancing = replace(LB, slow_start=_slow_start(target.text, _settings(target.text, target.text.partition("?")[2])))
+    return _Fixed(Listener(name), VirtualHost(target.host, ("*",), (route,)), Cluster(name, source, balancing))
 
 
 def resolve_direct(store: Entries, target: Target, source: RegistrySource) -> Resolution:

@@ -25,7 +25,7 @@ from meshsdk.model.snapshot import Key
 from meshsdk.private_file import replace_file
 from meshsdk.xds_client.machine import Saved
 from meshsdk.xds_client.saved_collections import SavedCollections, load
-from meshsdk.xds_client.store import Entry, EntryStatus
+from meshsdk.xds_client.store import FROM_DISK, Entry, EntryStatus
 
 _LOGGER = logging.getLogger(__name__)
 _LARGEST_FILE = 128 * 1024 * 1024  # bytes, as for a message from a server
@@ -97,7 +97,7 @@ class LastGoodFiles:
                 path.unlink(missing_ok=True)
             return
         if isinstance(entry.resource, EndpointCollection):
-            if entry.server != "cache":  # what members were refused for does not matter: their last good ones are in it
+            if entry.server != FROM_DISK:  # whatever members were refused for: their last good ones are in it
                 self._collections.save(path, entry.resource)
             return
         if entry.status is not EntryStatus.PRESENT:

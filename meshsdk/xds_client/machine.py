@@ -22,7 +22,7 @@ from meshsdk.xds_client.intake import Decode, Intake, Outcome, Source, checked_d
 from meshsdk.xds_client.link import Phase, ServerLink
 from meshsdk.xds_client.messages import KINDS, Close, DeltaRequest, Effect, Open, Request, Response, Send, SotwRequest
 from meshsdk.xds_client.names import canonical
-from meshsdk.xds_client.store import Entry, EntryStatus, Store
+from meshsdk.xds_client.store import FROM_DISK, Entry, EntryStatus, Store
 from meshsdk.xds_client.timing import Timing
 
 
@@ -286,14 +286,14 @@ class AdsMachine:
         if saved is None:
             return None
         if isinstance(saved, EndpointCollection):
-            return Entry(key, resource=saved, server="cache")
+            return Entry(key, resource=saved, server=FROM_DISK)
         try:
             name, resource = checked_decode(self._decode, key.kind, saved.raw, None)
         except InvalidResource:
             return None  # written by another release of the codec: as good as none
         if canonical(name) != key.name:
             return None
-        return Entry(key, resource=resource, version=saved.version, raw=saved.raw, server="cache")
+        return Entry(key, resource=resource, version=saved.version, raw=saved.raw, server=FROM_DISK)
 
     def _return_to(self, server: int) -> None:
         """A71: a preferred server has given a resource, so those after it are let go."""

@@ -22,12 +22,14 @@ class Target:
     """A parsed target: the listener to ask for, and the host that selects a virtual host and is sent as :authority.
 
     `source`: of a `mesh:` target (`direct`), which has no listener; its `listener` is the name of the instances.
+    `kind`: RUNTIME for a watch on a runtime layer (`layer`), whose name stands in place of the listener's.
     """
 
     text: str
     listener: str
     host: str
     source: RegistrySource | None = None
+    kind: Kind = Kind.LISTENER
 
 
 def parse_target(text: str, bootstrap: Bootstrap) -> Target:

@@ -33,7 +33,7 @@ from meshsdk.model.resources import (
 from meshsdk.model.snapshot import BrokenCluster, Key, Leaf, Resolution, ResolvedCluster, Unresolvable
 from meshsdk.routing.domains import best_match
 from meshsdk.xds_client.instances import instances_key, why_none
-from meshsdk.xds_client.store import Entry, EntryStatus
+from meshsdk.xds_client.store import FROM_DISK, Entry, EntryStatus
 from meshsdk.xds_client.walked import Part, Walked
 
 _DEPTH = 16  # A37: aggregate clusters nested deeper are refused
@@ -109,6 +109,18 @@ class _Walk:
         problem = entry.problem if entry is not None else ""
         return None, f"{_words(kind)} {name!r}: {problem or status.value}"
 
+    def entry(self, kind: Kind, name: str) -> Entry | None:
+        """Returns what is known of a resource that was looked at."""
+        return self._store.get(Key(kind, name))
+
+    def leaf(self, cluster: Cluster) -> Leaf:
+        """Returns a cluster with its endpoints, and whom to tell about its calls."""
+        leaf = _leaf(self, cluster)
+        entry = self._store.get(Key(Kind.CLUSTER, cluster.name)) if cluster.reports else None
+        if entry is None or entry.server == FROM_DISK:
+            return leaf
+        return replace(leaf, report_to=entry.server)
+
     def why_none(self, key: Key) -> str:
         """Returns what a registry says to having no instance, "" where it has some."""
         entry = self._store.get(key)
@@ -128,7 +140,8 @@ def _words(kind: Kind) -> str:
 def _host(walk: _Walk, target: str, listener_name: str, authority: str) -> tuple[Listener, VirtualHost] | Unresolvable:
     listener, problem = walk.look(Kind.LISTENER, listener_name)
     if not isinstance(listener, Listener):
-        return Unresolvable(target, problem)
+        entry = walk.entry(Kind.LISTENER, listener_name)
+        return Unresolvable(target, problem, absent=entry is not None and entry.status is EntryStatus.ABSENT)
     routes: Resource | None = listener.route_config
     if listener.route_config_name is not None:
         routes, problem = walk.look(Kind.ROUTE, listener.route_config_name)
@@ -159,7 +172,7 @@ def _cluster(walk: _Walk, name: str) -> ResolvedCluster | BrokenCluster:
     if not isinstance(cluster, Cluster):
         return BrokenCluster(name, problem)
     if not isinstance(cluster.source, AggregateSource):
-        return ResolvedCluster(cluster, (_leaf(walk, cluster),))
+        return ResolvedCluster(cluster, (walk.leaf(cluster),))
     graph = _Graph(walk)
     graph.visit(cluster, ())
     if graph.problem:
@@ -181,7 +194,7 @@ class _Graph:
     def visit(self, cluster: Cluster, above: tuple[str, ...]) -> None:
         """Adds the leaves of `cluster`, which stands below the aggregates `above`."""
         if not isinstance(cluster.source, AggregateSource):
-            self.leaves.setdefault(cluster.name, _leaf(self._walk, cluster))
+            self.leaves.setdefault(cluster.name, self._walk.leaf(cluster))
             return
         path = (*above, cluster.name)
         if len(path) >= _DEPTH:

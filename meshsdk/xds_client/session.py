@@ -12,20 +12,21 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from meshsdk.bootstrap import Bootstrap, ServerConfig
-from meshsdk.model.resources import Kind
+from meshsdk.model.resources import Kind, RuntimeLayer
 from meshsdk.model.snapshot import Key, Resolution, Snapshot, Unresolvable
 from meshsdk.model.told import Told
 from meshsdk.xds_client.direct import resolve_direct
 from meshsdk.xds_client.instances import Follow, Instances, Unfollow
 from meshsdk.xds_client.intake import Decode
 from meshsdk.xds_client.interest import Interest
+from meshsdk.xds_client.layer import resolve_layer
 from meshsdk.xds_client.machine import AdsMachine, LastGood, nothing_saved
 from meshsdk.xds_client.messages import Effect, Response
 from meshsdk.xds_client.names import Target, authority_of
 from meshsdk.xds_client.store import Entry, EntryStatus, Store, canonical_key
 from meshsdk.xds_client.timing import Timing
 
-Result = Snapshot | Unresolvable
+Result = Snapshot | Unresolvable | RuntimeLayer
 
 
 class Entries(Protocol):
@@ -244,6 +245,8 @@ class Session:
         target = watched.target
         if target.source is not None:
             resolution = resolve_direct(self.store, target, target.source)
+        elif target.kind is Kind.RUNTIME:
+            resolution = resolve_layer(self.store, target)
         else:
             before = watched.resolution
             resolution = self._resolve(self.store, target.text, target.listener, target.host, before, changed)
@@ -313,7 +316,7 @@ class Session:
         return default if authority is None else self._owners.get(authority, None if authority else default)
 
 
-_DEPTH = {"LISTENER": 0, "ROUTE": 1, "CLUSTER": 2, "ENDPOINTS": 3, "LB_ENDPOINTS": 4, "INSTANCES": 4}
+_DEPTH = {"LISTENER": 0, "ROUTE": 1, "CLUSTER": 2, "ENDPOINTS": 3, "LB_ENDPOINTS": 4, "INSTANCES": 4, "RUNTIME": 5}
 
 
 def _tell(watched: _Watched) -> list[Publication]:

@@ -13,6 +13,8 @@ from meshsdk.model.resources import Resource
 from meshsdk.model.snapshot import Key
 from meshsdk.xds_client.names import canonical
 
+FROM_DISK = "cache"  # the `server` of an entry that the copy on disk gave
+
 
 class EntryStatus(enum.Enum):
     """What the client last learned about a resource it wants."""

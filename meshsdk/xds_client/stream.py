@@ -83,26 +83,33 @@ class _Requests:
 class AdsStream:
     """A stream that is being opened from the moment of construction. Methods are for the driver thread.
 
+    `let_go` is given the connection (`channel`, None where there is none) at the end, to close it or to use it on.
     `post` is called from the stream's threads. What cannot be opened at all (no such certificate file) ends like one
     that failed: by an event.
     """
 
     def __init__(
-        self, server: ServerConfig, transport: Transport, post: Callable[[StreamEvent], None], connect_timeout: float
+        self,
+        server: ServerConfig,
+        transport: Transport,
+        post: Callable[[StreamEvent], None],
+        connect_timeout: float,
+        let_go: Callable[[grpc.Channel], None] = grpc.Channel.close,
     ) -> None:
         self._post = post
+        self._let_go = let_go
         self._permits = threading.Semaphore(_UNREAD)
         self._requests = _Requests(lambda: post(Connected(self)))
-        self._channel: grpc.Channel | None = None
+        self.channel: grpc.Channel | None = None
         self._call: Any = None  # an iterator of responses and a Call
         self._reader: threading.Thread | None = None
         self._closed = False  # written by the driver, read by the reader: ends its last wait
         try:
-            self._channel = _channel(server, connect_timeout)
+            self.channel = _channel(server, connect_timeout)
         except (OSError, ValueError) as error:
             post(Ended(self, "UNAVAILABLE", str(error)))
             return
-        start: Any = self._channel.stream_stream(METHODS[transport])  # messages are bytes on both ways
+        start: Any = self.channel.stream_stream(METHODS[transport])  # messages are bytes on both ways
         self._call = start(self._requests)
         self._reader = threading.Thread(target=self._read, name="meshsdk-ads-reader", daemon=True)
         self._reader.start()
@@ -122,8 +129,8 @@ class AdsStream:
         self._permits.release()
         if self._call is not None:
             self._call.cancel()
-        if self._channel is not None:
-            self._channel.close()
+        if self.channel is not None:
+            self._let_go(self.channel)
 
     def ended(self) -> bool:
         """Says whether the reader thread of a closed stream has ended."""

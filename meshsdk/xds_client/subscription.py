@@ -18,8 +18,8 @@ from meshsdk.model.resources import Kind
 from meshsdk.xds_client.messages import DeltaRequest, Request, Response, SotwRequest
 
 # Clusters before endpoints and listeners before routes: the order in which the protocol text makes changes safe.
-_SOTW = (Kind.CLUSTER, Kind.ENDPOINTS, Kind.LISTENER, Kind.ROUTE)
-_DELTA = (Kind.CLUSTER, Kind.ENDPOINTS, Kind.LB_ENDPOINTS, Kind.LISTENER, Kind.ROUTE)
+_SOTW = (Kind.CLUSTER, Kind.ENDPOINTS, Kind.LISTENER, Kind.ROUTE, Kind.RUNTIME)
+_DELTA = (Kind.CLUSTER, Kind.ENDPOINTS, Kind.LB_ENDPOINTS, Kind.LISTENER, Kind.ROUTE, Kind.RUNTIME)
 
 Wanted = Mapping[Kind, AbstractSet[str]]
 

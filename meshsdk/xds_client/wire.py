@@ -22,7 +22,8 @@ from meshsdk.xds_client.messages import DeltaRequest, Received, Request, Respons
 
 # A27: load is spread as the control plane says. xDS protocol, "TTL": resources of state of the world may come wrapped.
 LEDS_FEATURE = "meshsdk.leds"  # ours: endpoints may come as LEDS collections; said where the stream can carry them
-CLIENT_FEATURES = ("envoy.lb.does_not_support_overprovisioning", "xds.config.resource-in-sotw")
+LOADS_FEATURE = "meshsdk.load_reports"  # ours: reports the counts of calls where a cluster asks for it (LRS)
+CLIENT_FEATURES = ("envoy.lb.does_not_support_overprovisioning", "xds.config.resource-in-sotw", LOADS_FEATURE)
 REGISTRY_CLUSTERS_FEATURE = "meshsdk.registry_clusters"  # ours: a cluster may name a registry of the bootstrap
 USER_AGENT = "meshsdk"
 

@@ -36,6 +36,7 @@ from meshsdk.model.resources import (
     WeightedCluster,
 )
 from meshsdk.model.snapshot import Leaf, ResolvedCluster, Snapshot, Unresolvable
+from meshsdk.xds_client.load_counts import LoadCounts
 from tests.contract.channel_callers import AioCaller, LoopThread, SyncCaller
 
 TARGET = "xds:///orders"
@@ -48,8 +49,8 @@ def resolved(name: str, addresses: Iterable[str | Endpoint], lb: LbConfig | None
     """A cluster of endpoints in one locality."""
     endpoints = EndpointMap.of(where if isinstance(where, Endpoint) else Endpoint(where) for where in addresses)
     load = ClusterEndpoints(name, (LocalityEndpoints(Locality(), 0, 1, endpoints),))
-    cluster = Cluster(name, EdsSource(name), lb or LbConfig())
-    return ResolvedCluster(cluster, (Leaf(cluster, load),))
+    cluster = Cluster(name, EdsSource(name), lb or LbConfig(), reports=True)
+    return ResolvedCluster(cluster, (Leaf(cluster, load, report_to="scripted.server:1"),))
 
 
 def route(*clusters: str, match: RouteMatch | None = None, **forward: Any) -> Route:
@@ -85,6 +86,7 @@ class ScriptedSource:
     def __init__(self, first: Snapshot | Unresolvable | None = None) -> None:
         """`first`: what is known already; None: nothing yet."""
         self.latest = first
+        self.loads = LoadCounts(lambda _: ("scripted.server:1",))
         self.watchers: list[Callable[..., None]] = []
 
     def watch(self, target: str, on_resolution: Callable[[Snapshot | Unresolvable], None]) -> Any:

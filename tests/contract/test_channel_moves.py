@@ -9,7 +9,7 @@ from meshsdk.channel.pool import PooledBackend
 from tests.contract.channel_backend import METHODS, SHAPES, Backend
 from tests.contract.channel_callers import PATIENCE
 from tests.contract.channel_wire import Relay
-from tests.contract.channels import snapshot
+from tests.contract.channels import TARGET, snapshot
 from tests.contract.test_channel_connecting import QUICK, wait
 
 pytestmark = pytest.mark.parametrize("path", ["mesh"])
@@ -31,18 +31,22 @@ class Gone:
             self.caller = lab.open("", first=snapshot(live.address, relay.address, *more), options=QUICK)
             self.caller.ask("unary_unary", b"say:warm", wait_for_ready=True)
             pool = lab.scopes[0].pool._connections.values()
-            wait(lambda: len(pool) == 2 + len(more) and all(self._ready(lab, connection) for connection in pool))
+            wait(lambda: len(pool) == 2 + len(more) and all(self._asked(lab, connection.ready) for connection in pool))
+            balancers = lab.scopes[0]._watched[TARGET].target._balancers
+            wait(lambda: all(balancer.settled for balancer in balancers.values()))  # the picker knows of all of them
             monkeypatch.setattr(PooledBackend, "follow", lambda *_: False)
             for connection in pool:
                 connection.ready = lambda: True
+            gone = next(connection for connection in pool if connection.address == relay.address)
+        wait(lambda: not self._asked(lab, gone.link.ready))  # until then a request may leave, and is lost
         live.executed.clear()
 
     @staticmethod
-    def _ready(lab, connection) -> bool:
-        async def ready() -> bool:
-            return connection.ready()
+    def _asked(lab, ready) -> bool:
+        async def ask() -> bool:
+            return ready()
 
-        return connection.ready() if lab.facade == "sync" else lab.loop.run(ready())
+        return ready() if lab.facade == "sync" else lab.loop.run(ask())
 
 
 def test_moves(lab, backend, shape, monkeypatch):

@@ -32,6 +32,7 @@ _HONOURED: Honoured = {
     "http2_protocol_options": {},  # gRPC speaks HTTP/2 anyway
     "typed_extension_protocol_options": None,  # `_protocol_options`
     "transport_socket": None,
+    "lrs_server": None,  # `reports`
 }
 _TYPES = cluster_pb2.Cluster.DiscoveryType
 _AGGREGATE = "envoy.extensions.clusters.aggregate.v3.ClusterConfig"
@@ -58,6 +59,7 @@ def decode(raw: bytes) -> Cluster:
         outlier=outlier_detection(message.outlier_detection) if message.HasField("outlier_detection") else None,
         breakers=circuit_breakers(message.circuit_breakers),
         ignored=tuple(sorted(noted)),
+        reports=message.HasField("lrs_server"),
     )
 
 

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from meshsdk.errors import InvalidResource
 from meshsdk.model.resources import Kind, Resource
-from meshsdk.xds_client.codec import cluster, endpoint, endpoints, listener, route, wire
+from meshsdk.xds_client.codec import cluster, endpoint, endpoints, listener, route, runtime, wire
 from meshsdk.xds_client.codec.refusal import FieldError, shown
 from meshsdk.xds_client.codec.values import NAME_MAX
 
@@ -24,6 +24,7 @@ _DECODERS: Mapping[Kind, Callable[[bytes], Resource]] = {
     Kind.LISTENER: listener.decode,
     Kind.ROUTE: route.decode,
     Kind.CLUSTER: cluster.decode,
+    Kind.RUNTIME: runtime.decode,
 }
 _NAME = wire.tag(1)  # all types but LbEndpoint have their name in field 1
 

@@ -28,6 +28,7 @@ from meshsdk.model.resources import (
     WeightedCluster,
 )
 from meshsdk.model.snapshot import BrokenCluster, Leaf, ResolvedCluster, Snapshot, Unresolvable
+from meshsdk.xds_client.load_counts import LoadCounts
 
 
 class FakeLink:
@@ -110,6 +111,7 @@ class FakeSource:
 
     def __init__(self) -> None:
         self.watches: dict[str, list[FakeWatch]] = {}
+        self.loads = LoadCounts()
 
     def watch(self, target: str, on_resolution: Callable[[Snapshot | Unresolvable], None]) -> Any:
         """See Source."""

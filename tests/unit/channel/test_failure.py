@@ -7,10 +7,12 @@ import pytest
 
 from meshsdk.channel import attempt as attempt_module
 from meshsdk.channel.attempt import AttemptEnd, outcome, shorter, too_late, with_previous
+from meshsdk.channel.course import Course
 from meshsdk.channel.failure import CallCancelled, CallFailed, CallRaised, never_sent, status, words
 from meshsdk.channel.stack import UNCONFIGURED, Hold, HoldKind
 from meshsdk.interceptors.policies.steps import Attempt, Sleep
 from meshsdk.model.resources import Forward
+from meshsdk.xds_client.load_counts import Place, Tally
 from tests.unit.channel.fakes import World
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -95,6 +97,17 @@ def test_too_late(monkeypatch):
     assert too_late(Sleep(1.0), 101.0)
 
 
+class Unplaced:
+    """A target, as a course needs it."""
+
+    def __init__(self) -> None:
+        self.tally = Tally(Place((), "orders"))
+
+    def unplaced(self) -> Tally:
+        """See `course.Unplaced`."""
+        return self.tally
+
+
 def test_end_that_is_told_twice():
     """grpc.aio may tell the end of an attempt twice: it is counted once, and the call hears of both."""
 
@@ -108,10 +121,13 @@ def test_end_that_is_told_twice():
     connection.begin(None)
     connection.begin(None)
     call = Call()
-    end = AttemptEnd(call, connection)
+    tally = Tally(Place((), "orders"))
+    tally.begin(None)
+    tally.begin(None)
+    end = AttemptEnd(call, connection, tally, Course(Unplaced()))
     end(None)
     end(None)
-    assert (len(connection.calls), call.heard) == (1, 2)
+    assert (len(connection.calls), tally.read()[2], call.heard) == (1, 1, 2)
 
 
 def test_end_of_a_dropped_call():
@@ -123,8 +139,12 @@ def test_end_of_a_dropped_call():
 
     connection = World().pool.acquire("10.0.0.1:80", "orders")
     connection.begin(None)
-    AttemptEnd(Call(), connection)(None)
+    unplaced = Unplaced()
+    unplaced.tally.begin(None)
+    AttemptEnd(Call(), connection, unplaced.tally, Course(unplaced))(None)
     assert connection.calls == []
+    counts, _, running = unplaced.tally.read()
+    assert (counts.errors, counts.cancelled, running) == (1, 1, 0)
 
 
 def test_with_previous():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from meshsdk.lb.selection import Selection, select
-from meshsdk.model.endpoints import Endpoint, EndpointMap
+from meshsdk.model.endpoints import Endpoint, EndpointMap, Health
 from meshsdk.model.policy import LbConfig, Maglev, RingHash, RoundRobin
 from meshsdk.model.resources import AggregateSource, Cluster, ClusterEndpoints, EdsSource, Locality, LocalityEndpoints
 from meshsdk.model.snapshot import Leaf, ResolvedCluster
@@ -64,6 +66,31 @@ def test_draining_endpoints_are_left_and_unhealthy_ones_kept_for_panic() -> None
         "healthy",
         "healthy",
         "unhealthy",
+    ]
+
+
+def test_where_all_are_draining_they_are_used() -> None:
+    """In whatever localities and priorities; with one that stays, however unhealthy, they are left as ever."""
+    leaving = [locality(mixed(draining=3)), locality(mixed(1, draining=2), priority=1)]
+    chosen = selected(*leaving)
+    assert {endpoint.health.value for endpoint in chosen.endpoints.values()} == {"healthy"}
+    assert len(chosen.endpoints) == 5
+    assert [group.localities[0].tally.staying for group in chosen.groups] == [3, 2]
+    one_stays = selected(*leaving, locality(mixed(2, unhealthy=1), priority=2))
+    assert [endpoint.health.value for endpoint in one_stays.endpoints.values()] == ["unhealthy"]
+
+
+def test_draining_endpoints_are_left_as_soon_as_another_comes() -> None:
+    """The selection follows: one comes online, those that drained are out; it drains too, all are in."""
+    first, second = endpoints(2)
+    away = replace(first, health=Health.DRAINING)
+    alone = select(cluster(locality([away])), NOWHERE, 1, None)
+    joined = select(cluster(locality([away, second])), NOWHERE, 1, alone)
+    again = select(cluster(locality([away, replace(second, health=Health.DRAINING)])), NOWHERE, 1, joined)
+    assert [alone.addresses, joined.addresses, again.addresses] == [
+        {first.address},
+        {second.address},
+        {first.address, second.address},
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -216,6 +217,20 @@ def test_unreachable_server(kind: Kind) -> None:
     else:
         assert isinstance(resolution.snapshot, Snapshot)
         assert "s: connection refused" in str(resolution.snapshot.clusters["a"])
+
+
+def test_whom_to_report_to() -> None:
+    """A27: counts go to the server that the cluster came from, if it asked; a copy from the disk came from none."""
+
+    def told(server: str, *, reports: bool = True) -> str:
+        cluster, load = eds("a")
+        entry = Entry(Key(CDS, "a"), EntryStatus.PRESENT, replace(cluster, reports=reports), server=server)
+        found = snapshot(store(LISTENER, routes(host("a")), load, entries=[entry])).clusters["a"]
+        return found.leaves[0].report_to
+
+    assert told("10.0.0.1:18000") == "10.0.0.1:18000"
+    assert told("10.0.0.1:18000", reports=False) == ""
+    assert told("cache") == ""
 
 
 def test_awaited_beside_unreachable() -> None:

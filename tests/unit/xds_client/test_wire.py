@@ -28,7 +28,8 @@ def test_node_says_who_we_are():
     assert (NODE.id, NODE.cluster, NODE.locality.sub_zone) == ("n1", "web", "s")
     assert NODE.metadata["LABELS"]["app"] == "web"
     assert (NODE.user_agent_name, NODE.user_agent_version) == ("meshsdk", "1.2")
-    assert list(NODE.client_features) == ["envoy.lb.does_not_support_overprovisioning", "xds.config.resource-in-sotw"]
+    standard = ["envoy.lb.does_not_support_overprovisioning", "xds.config.resource-in-sotw"]
+    assert list(NODE.client_features) == [*standard, "meshsdk.load_reports"]
 
 
 def test_sotw_request_on_the_wire():

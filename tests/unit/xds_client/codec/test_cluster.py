@@ -145,6 +145,13 @@ def test_refused(fields: Json, words: str) -> None:
     assert refusal(cluster(**fields)) == words
 
 
+def test_load_reports() -> None:
+    """A27: a server that wants the counts of the cluster's calls says so, and it is honoured."""
+    assert not decoded(cluster()).reports
+    asked = decoded(cluster(lrs_server={"self": {}}))
+    assert (asked.reports, asked.ignored) == (True, ())
+
+
 def test_tls_is_refused() -> None:
     """A29: calls do not go out in plaintext where the control plane asks for TLS; asking for plaintext is fine."""
     tls = {"@type": f"{EXTENSIONS}transport_sockets.tls.v3.UpstreamTlsContext"}
