@@ -19,11 +19,13 @@ from controlplane.admin.api import Api
 from controlplane.admin.server import AdminServer
 from controlplane.gate import Awaited, Gate
 from controlplane.keeper import Keeper
+from controlplane.loads.book import LoadBook
 from controlplane.plane import REGISTERED, Plane
 from controlplane.registries.feed import Feed, without_protection
 from controlplane.registries.service import RegistrationService
+from controlplane.server.load_stats import LoadStatsService
 from controlplane.server.service import XdsServer
-from controlplane.server.status import ClientInfo
+from controlplane.server.status import ClientInfo, Event, EventKind
 from controlplane.sources.upstream import Upstream
 from controlplane.sources.wire import KINDS
 from controlplane.store.open import open_store
@@ -44,6 +46,7 @@ class Options:
     none. `registries`: `NAME=URL`, the highest first. `sources`: `xds://HOST:PORT` of other control planes, the highest
     first. `debounce`: seconds of quiet, and at most, between a change and its push. `patience`: seconds at the start
     for registries and sources to tell what they have, before clients are answered without; None for no limit.
+    `load_reports`: whose calls are counted: `own`, of clients that say that they can report them, or `all`.
     """
 
     directory: Path | None = None
@@ -54,6 +57,7 @@ class Options:
     sources: tuple[str, ...] = ()
     debounce: tuple[float, float] = (0.02, 0.5)
     patience: float | None = None
+    load_reports: str = "own"
 
 
 class ControlPlane:
@@ -76,15 +80,24 @@ class ControlPlane:
             if isinstance(store, SharedStore):
                 store.start(self._keeper.wake)
             self.plane = Plane(
-                options.directory, store, time.monotonic, self._keeper.wake, feeds=feeds, upstreams=upstreams
+                options.directory,
+                store,
+                time.monotonic,
+                self._keeper.wake,
+                feeds=feeds,
+                upstreams=upstreams,
+                all_report=options.load_reports == "all",
             )
             self._admin = AdminServer(options.admin) if options.admin is not None else None
             undo.pop_all()
         self._gate = Gate(_awaited(self.plane), exempt=KINDS)
         self._registration = RegistrationService(self.plane.registrar)
+        self._book = LoadBook(time.time())
+        self._loads = LoadStatsService(self._book, self.plane.hosts)
         self._xds = XdsServer(
             self.plane.cache,
-            services=[self._registration.add_to],
+            services=[self._registration.add_to, self._loads.add_to],
+            on_event=self._note,
             debounce=options.debounce,
             held=self._gate.held,
         )
@@ -111,7 +124,7 @@ class ControlPlane:
             self._keeper.start(self.plane, self._sweep)
             self.xds_address = f"{bound}:{self._xds.start(f'{bound}:{port}')}"
             if self._admin:
-                self._admin.start(Api(self.plane, self._xds.clients, self._facts, self._xds.counters))
+                self._admin.start(Api(self.plane, self._xds.clients, self._facts, self._xds.counters, self._book))
             for feed in self.plane.feeds:
                 feed.start()
             for upstream in self.plane.upstreams:
@@ -128,6 +141,7 @@ class ControlPlane:
         if self._admin:
             self._admin.stop()
         self._registration.close()
+        self._loads.close()
         self._xds.stop(grace)
         self._keeper.stop()
         self.plane.close()
@@ -135,6 +149,13 @@ class ControlPlane:
     def clients(self) -> tuple[ClientInfo, ...]:
         """Returns the open xDS streams."""
         return self._xds.clients()
+
+    def _note(self, event: Event) -> None:
+        """Keeps in mind who was connected, for reports. On the server's thread."""
+        if event.kind is EventKind.OPENED:
+            self._book.connected(event.client, event.node.id, event.node.user_agent, time.time())
+        elif event.kind is EventKind.CLOSED:
+            self._book.disconnected(event.client, time.time())
 
     def _sweep(self) -> None:
         self.plane.sweep(lambda: [client.view for client in self._xds.clients()], self._xds.asking)

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from controlplane.commands import inspection, resources, serve
+from controlplane.commands import inspection, resources, rollout, serve
 from controlplane.commands.output import FAILED, OK, complain
 from meshsdk.errors import MeshError
 
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         _with_form(added)
     _with_form(_asking(commands, "status", inspection.status, "show counts, problems and warnings"))
     _with_form(_asking(commands, "clients", inspection.clients, "show who is connected over xDS"))
+    _add_report(commands)
     return parser
 
 
@@ -95,12 +96,39 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="seconds to wait at the start for registries and sources, before clients are answered without (no limit)",
     )
     added.add_argument(
+        "--load-reports", choices=("own", "all"), default="own", help="whose calls are counted: our SDK's, or all (own)"
+    )
+    added.add_argument(
         "--debounce",
         metavar="QUIET,MOST",
         type=_debounce,
         default=(0.02, 0.5),
         help="milliseconds without a further change, and at most, before a change is pushed (20,500)",
     )
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    added = commands.add_parser("rollout-report", help="show what the calls of a time span came to, as clients report")
+    added.set_defaults(run=rollout.report)
+    added.add_argument("app", metavar="APP", nargs="?", default="", help="the service called; all without")
+    added.add_argument(
+        "--since", metavar="T", type=_moment, default="10m", help="begin: 90s, 10m, 2h, 1d ago, or ISO 8601 (10m)"
+    )
+    added.add_argument("--until", metavar="T", type=_moment, default="0s", help="end, in the same ways (now)")
+    added.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        action="append",
+        help=f"admin interface to ask (MESHCTL_SERVER, or {serve.ADMIN}); may be repeated: each of several replicas",
+    )
+    _with_form(added)
+
+
+def _moment(text: str) -> float:
+    try:
+        return rollout.moment(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected 90s, 10m, 2h, 1d, or ISO 8601; got {text!r}") from None
 
 
 def _add_resources(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

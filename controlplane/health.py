@@ -20,7 +20,8 @@ _MAX_CONFLICTS = 20  # shown; the others are counted
 def warnings(plane: Plane) -> tuple[str, ...]:
     """Returns what is in force and has no effect, waits for something, or is in conflict."""
     with plane.lock:
-        found = (*plane.configured.accepted.warnings(plane.apps), *_unused(plane), *_empty_side(plane))
+        own = plane.configured.accepted.warnings(plane.apps)
+        found = (*own, *_unused(plane), *_empty_side(plane), *_stopped(plane))
         return (*map(str, found), *_hidden(plane))
 
 
@@ -47,6 +48,14 @@ def _empty_side(plane: Plane) -> Iterator[Problem]:
             if mode in modes and name not in plane.instances:
                 what = f"nobody is registered as {name}: with {mode.name} the calls of clients on EDS to {host} fail"
                 yield Problem(policy.origin, what)
+
+
+def _stopped(plane: Plane) -> Iterator[Problem]:
+    """Yields a warning for each rollout of shims that was stopped because too many failed."""
+    origins = {each.id: each.origin for each in plane.configured.accepted.configuration.shim_sets}
+    for key, fares in plane.shim_sets().items():
+        if fares.phase.is_stop and key in origins:
+            yield Problem(origins[key], f"{key}: {fares}")
 
 
 def _hidden(plane: Plane) -> Iterator[str]:
@@ -88,6 +97,7 @@ def status(plane: Plane) -> dict[str, object]:
             **plane.registered(),
             "applications": len(plane.instances),
             "instances": sum(map(len, plane.instances.values())),
+            "shims": len(plane.instances.shims()),
         }
         feeds = [_feed(plane, index) for index in range(len(plane.feeds))]
     store = plane.shared_store()

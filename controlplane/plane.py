@@ -10,31 +10,38 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from controlplane.config.documents import Entry
 from controlplane.config.problems import Problem
 from controlplane.configured import Applied, Configured, Planned
 from controlplane.model.identity import ResourceId, ResourceKind
+from controlplane.model.shims import SHIM_APP
 from controlplane.publication import Publication
+from controlplane.registries.apart import Served
 from controlplane.registries.feed import Feed
 from controlplane.registries.layers import Layers
 from controlplane.registries.leases import Change
 from controlplane.registries.registrar import LocalRegistrar, Registrar
 from controlplane.registries.registration import Registration
+from controlplane.rollout.controller import Controller
+from controlplane.rollout.status import ShimSetStatus
 from controlplane.server.node import Node
-from controlplane.server.type_urls import LB_ENDPOINT
+from controlplane.server.type_urls import LB_ENDPOINT, RUNTIME
 from controlplane.snapshot import ResourceCache
 from controlplane.sources.offering import Offering
 from controlplane.sources.upstream import Upstream
+from controlplane.store.memory import MemoryStore
 from controlplane.store.port import Store, StoreError
 from controlplane.store.shared import SharedStore, StoreConflict
 from controlplane.translate.describe import Row, endpoint_rows, route_rows
 from controlplane.translate.names import ENDPOINT
-from controlplane.translate.view import MAX_LABELS, counting_pairs, view_of
+from controlplane.translate.view import MAX_LABELS, View, counting_pairs, steered_pairs, view_of
 
 _LOG = logging.getLogger(__name__)
 LINGER = 300.0  # seconds a service stays known after its last instance went, so that a restart is no removal
+SETTLING = 10.0  # seconds after a start with a store that forgets: shims register again within half of it
 REGISTERED = "the registration service"  # the layer of the plane's own instances
 _ATTEMPTS = 8  # times a change is planned anew because another control plane was faster
 
@@ -49,6 +56,7 @@ class Plane:
         wake: called, also under the lock, when there is something to flush or the next deadline may have changed.
         feeds: registries to follow, the highest first; closed by `close`.
         upstreams: control planes whose configuration is taken over, the highest first; closed by `close`.
+        all_report: asks every client for the counts of its calls, not only those that say that they can tell.
 
     Raises:
         ConfigurationError: the files cannot be read or used.
@@ -64,9 +72,11 @@ class Plane:
         *,
         feeds: Sequence[Feed] = (),
         upstreams: Sequence[Upstream] = (),
+        all_report: bool = False,
     ) -> None:
+        self._all_report = all_report
         self.lock = threading.RLock()
-        self.cache = ResourceCache(view=self._view, wanted=self._wanted)
+        self.cache = ResourceCache(view=self._view, wanted=self._wanted, own=self._own)
         self.feeds, self.upstreams = tuple(feeds), tuple(upstreams)
         self._clock = clock
         self._wake = wake
@@ -80,9 +90,12 @@ class Plane:
             self._registration = Registration(store, clock(), self._registered)
             self.registrar = LocalRegistrar(self._registration, self.lock, clock)
         layers = [(REGISTERED, self._registration.instances), *((feed.name, feed.instances) for feed in self.feeds)]
-        self.instances = Layers(layers)
+        self._layers = Layers(layers)
+        self.instances = Served(self._layers)
         self._publication = Publication(self.cache, self.instances)
         self._offering = Offering(self.cache)
+        settled = clock() + (SETTLING if isinstance(store, MemoryStore) else 0.0)
+        self._shims = Controller(settled)
         self.configured = Configured(directory, store.resources(), [each.name for each in self.upstreams])
         self.configured.begin()
         self._empty_since: dict[str, float] = {}  # applications whose last instance went, and when
@@ -171,6 +184,7 @@ class Plane:
         apps = self._publication.apps | self.instances.keys()
         with self.cache.batch():
             self._publication.configure(self.configured.accepted.configuration, apps)
+            self._shims.wake()
             self._offering.offer(self.configured.own())
 
     # -- instances and views ----------------------------------------------------------------------------------------
@@ -180,7 +194,10 @@ class Plane:
         self._wake()
 
     def _changed(self, layer: str, changes: Iterable[Change]) -> None:
-        listed = self.instances.changed(layer, changes)
+        found = self._layers.changed(layer, changes)
+        listed = [change for change in found if change.instance.app != SHIM_APP]
+        if len(listed) < len(found):
+            self._shims.wake()
         if not listed:
             return
         with self.cache.batch():
@@ -205,6 +222,14 @@ class Plane:
                     self.configured.told(upstream.name, told)
                     self._reconfigured(before)
             self._publication.flush()
+            self._steer()
+
+    def _steer(self) -> None:
+        """Has the ShimSet controller look, if something changed or its time has come."""
+        known = all(feed.wait_listed(0) for feed in self.feeds)
+        sets = self.configured.accepted.configuration.shim_sets
+        if self._shims.look(sets, self.instances.shims(), self._clock(), known=known):
+            self._publication.order(self._shims.outcome.orders)
 
     def _drain_store(self) -> None:
         if not isinstance(self._store, SharedStore):
@@ -232,6 +257,7 @@ class Plane:
                 self._publication.drop_apps(over)
             deadlines = [since + LINGER for since in self._empty_since.values()]
             waiting = (
+                self._shims.due,
                 self._registration.next_deadline(),
                 *(upstream.next_deadline() for upstream in self.upstreams),
                 *(feed.next_deadline() for feed in self.feeds),
@@ -240,13 +266,28 @@ class Plane:
 
     def _view(self, node: Node) -> str:
         with self.lock:
-            many = len(node.labels) > MAX_LABELS
-            counting = counting_pairs(self.configured.accepted.configuration) if many else ()
-            if many:
-                what = "rules are matched against those they name now, then against `app` and the first by name"
-                _LOG.warning("node %.200r has %d labels, %d are kept: %s", node.id, len(node.labels), MAX_LABELS, what)
-            seen = view_of(node.labels, node.app, node.user_agent, node.features, node.metadata, counting)
-            return self._publication.view(seen)
+            return self._publication.view(self._seen(node))
+
+    def _own(self, node: Node, type_url: str) -> Callable[[], str] | None:
+        """Gives a node a view of its own once it asks what it is to do itself."""
+        if type_url != RUNTIME:
+            return None
+
+        def find() -> str:
+            with self.lock:
+                return self._publication.view(replace(self._seen(node), node=node.id))
+
+        return find
+
+    def _seen(self, node: Node) -> View:
+        many = len(node.labels) > MAX_LABELS
+        configuration = self.configured.accepted.configuration
+        counting = counting_pairs(configuration) | steered_pairs(configuration) if many else ()
+        if many:
+            what = "rules are matched against those they name now, then against `app` and the first by name"
+            _LOG.warning("node %.200r has %d labels, %d are kept: %s", node.id, len(node.labels), MAX_LABELS, what)
+        seen = view_of(node.labels, node.app, node.user_agent, node.features, node.metadata, counting)
+        return replace(seen, load_reports=seen.load_reports or self._all_report)
 
     def _wanted(self, view: str, type_url: str, names: Collection[str]) -> Callable[[], None] | None:
         if type_url != ENDPOINT or self._publication.knows(view, names):
@@ -306,6 +347,11 @@ class Plane:
     def views(self) -> int:
         """How many different views are served."""
         return self._publication.views
+
+    def shim_sets(self) -> Mapping[ResourceId, ShimSetStatus]:
+        """Returns how each ShimSet fares."""
+        with self.lock:
+            return self._shims.outcome.statuses
 
     def registered(self) -> dict[str, int]:
         """Returns the counts of the registration service."""

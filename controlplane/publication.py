@@ -6,10 +6,11 @@ change of an instance costs that instance (`endpoint_sets`). Reads no files and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from controlplane.endpoint_sets import EndpointSets
 from controlplane.model.configuration import Configuration
+from controlplane.model.shims import Order
 from controlplane.registries.leases import Change
 from controlplane.snapshot import Packed, ResourceCache, pack
 from controlplane.translate import names
@@ -108,6 +109,10 @@ class Publication:
         self._asked[key] = self._stamp
         self._layers.add(key, view)
         return key
+
+    def order(self, orders: Mapping[str, Order]) -> None:
+        """Has shims told what to run, by node id; those not named are left as they are."""
+        self._layers.order(orders)
 
     def stamp(self) -> int:
         """Returns a mark: views asked for from now on are younger than it (see `keep_views`)."""

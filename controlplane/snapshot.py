@@ -58,6 +58,10 @@ class ResourceCache:
     ask for before, `*` for all of the type. It returns None, or a function that makes them with `set`, which is run on
     another thread before the client is answered: what nobody asks for need not be made.
 
+    `own`: called on the server's thread with (node, type URL) when a client asks for a type for the first time. It
+    returns None, or a function that is run on another thread and returns the key of the view that the stream has from
+    then on. So a node whose resources of some type are its own gets a view of its own only if it asks for that type.
+
     Thread-safe. A commit costs by what changes, not by what is held.
     """
 
@@ -65,9 +69,11 @@ class ResourceCache:
         self,
         view: Callable[[Node], str] | None = None,
         wanted: Callable[[str, str, Collection[str]], Callable[[], None] | None] | None = None,
+        own: Callable[[Node, str], Callable[[], str] | None] | None = None,
     ) -> None:
         self._view = view
         self._wanted = wanted
+        self._own = own
         self._lock = threading.Lock()  # guards everything below
         self._layers = Layers()
         self._snapshots: dict[str | None, Snapshot] = {}  # memo by view; a new dict with each commit, read without lock
@@ -132,6 +138,10 @@ class ResourceCache:
     def view_of(self, node: Node) -> str:
         """Returns the key of the view that `node` gets."""
         return node.id if self._view is None else self._view(node)
+
+    def own_view(self, node: Node, type_url: str) -> Callable[[], str] | None:
+        """Returns what finds the view that `node` has once it asks for a type; None where it keeps the one it has."""
+        return self._own(node, type_url) if self._own is not None else None
 
     def want(self, view: str, type_url: str, names: Collection[str]) -> Callable[[], None] | None:
         """Returns what is to be run before a client is answered that asks for these names, if anything."""

@@ -7,12 +7,14 @@ have, not the number of clients or of their labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controlplane import endpoint_sets
 from controlplane.model.configuration import Configuration
+from controlplane.model.shims import Order
 from controlplane.snapshot import Packed, ResourceCache, pack
+from controlplane.steering import Steering
 from controlplane.translate import names
 from controlplane.translate.clusters import clusters
 from controlplane.translate.routes import route_configuration
@@ -68,10 +70,12 @@ class ViewLayers:
 
     def __init__(self, cache: ResourceCache) -> None:
         self._cache = cache
+        self._steering = Steering(cache)
         self._configuration = Configuration()
         self._hosts: set[str] = set()
         self._pairs: Collection[tuple[str, str]] = ()  # labels that make a difference to anything
         self._views: dict[str, View] = {}  # by key
+        self._nodes: dict[str, set[str]] = {}  # keys of the views that are a node's own, by node
         self._layers: dict[str, _Layer] = {}  # by key in the cache
         self._made: dict[_Made, tuple[Packed, ...]] = {}
         self._stacks: dict[View, Sequence[str]] = {}  # memo, by view with the labels alone that count
@@ -85,6 +89,7 @@ class ViewLayers:
     def configure(self, configuration: Configuration, hosts: Iterable[str]) -> None:
         """Makes all layers anew."""
         self._configuration = configuration
+        self._steering.configure(configuration)
         self._hosts = set(hosts)
         self._pairs = counting_pairs(configuration)
         self._made = {}
@@ -114,8 +119,10 @@ class ViewLayers:
         """Makes sure that a view is served."""
         if key not in self._views:
             self._views[key] = view
+            if view.node is not None:
+                self._nodes.setdefault(view.node, set()).add(key)
             with self._cache.batch():
-                self._cache.compose({key: self._stack(view)})
+                self._cache.compose({key: self._stack_of(view)})
 
     def find(self, key: str) -> View | None:
         """Returns the view of a key."""
@@ -124,16 +131,29 @@ class ViewLayers:
     def remove(self, keys: Collection[str]) -> None:
         """Forgets views, and layers that no other view sees."""
         for key in keys:
-            del self._views[key]
+            view = self._views.pop(key)
+            if view.node is not None:
+                self._nodes[view.node].discard(key)
+                if not self._nodes[view.node]:
+                    del self._nodes[view.node]
         self._stacks = {}
-        used = {layer for view in self._views.values() for layer in self._stack(view)}
+        used = {layer for view in self._views.values() for layer in self._stack_of(view)}
         with self._cache.batch():
             self._cache.compose(dict.fromkeys(keys))
             for key in [key for key in self._layers if key not in used]:
                 del self._layers[key]
                 self._cache.clear(node=key)
+            self._steering.keep(used)
         kept = {made for layer in self._layers.values() for made in layer.made.values()}
         self._made = {made: packed for made, packed in self._made.items() if made in kept}
+
+    def order(self, orders: Mapping[str, Order]) -> None:
+        """Has the nodes with views of their own told what their shims are to run, by node id."""
+        changed = self._steering.order(orders)
+        with self._cache.batch():
+            keys = [key for node in changed for key in self._nodes.get(node, ())]
+            if keys:
+                self._cache.compose({key: self._stack_of(self._views[key]) for key in keys})
 
     # -- layers -----------------------------------------------------------------------------------------------------
 
@@ -141,14 +161,19 @@ class ViewLayers:
         before = set(self._layers)
         self._layers, self._stacks = {}, {}
         with self._cache.batch():
-            stacks = {key: self._stack(view) for key, view in self._views.items()}
+            stacks = {key: self._stack_of(view) for key, view in self._views.items()}
             for key in before - self._layers.keys():
                 self._cache.clear(node=key)
+            self._steering.keep({layer for stack in stacks.values() for layer in stack})
             if stacks:
                 self._cache.compose(stacks)
 
     def _counting(self, view: View) -> View:
-        return replace(view, labels=view.narrowed(self._pairs))
+        return replace(view, labels=view.narrowed(self._pairs), node=None)
+
+    def _stack_of(self, view: View) -> Sequence[str]:
+        """Returns the layers of a view: those it shares, and what its node alone is told."""
+        return (*self._stack(view), *self._steering.stack(view))
 
     def _stack(self, view: View) -> Sequence[str]:
         """Returns the layers of a view, made if there are none yet."""
@@ -178,6 +203,7 @@ class ViewLayers:
             request_fields=any(each.request_fields for each in found),
             unit=view.unit if any(each.unit for each in found) else "",
             registry_clusters=any(each.registry_clusters for each in found),
+            load_reports=any(each.load_reports for each in found),
         )
 
     def _own(self, layer: _Layer, host: str) -> Iterable[Packed]:
@@ -199,4 +225,5 @@ def _covers(combined: View, narrow: View) -> bool:
         and narrow.request_fields <= combined.request_fields
         and narrow.unit in ("", combined.unit)
         and narrow.registry_clusters <= combined.registry_clusters
+        and narrow.load_reports <= combined.load_reports
     )

@@ -9,6 +9,7 @@ POST   /v1/resources?file=NAME          body: YAML
 DELETE /v1/resources/KIND/NAMESPACE/NAME
 GET    /v1/routes/HOST
 GET    /v1/endpoints/HOST
+GET    /v1/rollout-report?app=APP&since=UNIX&until=UNIX
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from controlplane import health
 from controlplane.admin.metrics import CONTENT_TYPE, Metrics
+from controlplane.admin.rollout import RolloutReports
+from controlplane.admin.statuses import statuses
 from controlplane.config.documents import Entry
 from controlplane.config.problems import ConfigurationRefused
 from controlplane.configured import NoSuchResource
+from controlplane.loads.book import LoadBook
 from controlplane.model.identity import ResourceId, ResourceKind
 from controlplane.plane import Plane
 from controlplane.server.status import ClientInfo, Counters
 from controlplane.store.port import StoreError
+from meshsdk.errors import ConfigurationError
 
 METRICS = "/metrics"
 _OK, _BAD, _MISSING, _METHOD, _REFUSED, _FAILED = 200, 400, 404, 405, 422, 503
@@ -59,6 +64,7 @@ class Api:
         clients: the xDS server's open streams.
         about: returns further facts for status, such as addresses.
         counters: what the xDS server has counted.
+        book: what clients told of their calls.
     """
 
     def __init__(
@@ -67,8 +73,10 @@ class Api:
         clients: Callable[[], Iterable[ClientInfo]],
         about: Callable[[], Mapping[str, object]],
         counters: Callable[[], Counters],
+        book: LoadBook,
     ) -> None:
         self._plane = plane
+        self._rollouts = RolloutReports(book, plane, clients)
         self._clients = clients
         self._about = about
         self._metrics = Metrics(plane, clients, counters)
@@ -82,17 +90,24 @@ class Api:
         if parts[:1] != ["v1"] or len(parts) < 2:  # noqa: PLR2004 - version and subject
             return _error(_MISSING, f"there is nothing at {url.path[:200]}")
         try:
-            if parts[1] == "resources":
-                return self._resources(method, parts[2:], parse_qs(url.query), body)
-            if method != "GET":
-                return _error(_METHOD, f"{method} is not possible on {url.path[:200]}")
-            return self._read(parts[1], parts[2:])
+            return self._find(method, parts[1:], parse_qs(url.query), body)
         except ConfigurationRefused as refused:
             return _error(_REFUSED, *map(str, refused.problems))
         except NoSuchResource as missing:
             return _error(_MISSING, str(missing))
         except StoreError as error:
             return _error(_FAILED, str(error))
+        except ConfigurationError as error:
+            return _error(_BAD, str(error))
+
+    def _find(self, method: str, parts: list[str], query: Mapping[str, list[str]], body: bytes) -> Answer:
+        if parts[0] == "resources":
+            return self._resources(method, parts[1:], query, body)
+        if method != "GET":
+            return _error(_METHOD, f"{method} is not possible on /v1/{'/'.join(parts)[:200]}")
+        if parts == ["rollout-report"]:
+            return Answer(_OK, self._rollouts.report(query))
+        return self._read(parts[0], parts[1:])
 
     def _read(self, subject: str, rest: list[str]) -> Answer:
         if subject == "status" and not rest:
@@ -133,7 +148,9 @@ class Api:
             entries = [entry for entry in entries if [entry.id.namespace, entry.id.name] == rest]
             if not entries and kind is not None:
                 raise NoSuchResource(f"there is no {ResourceId(kind, rest[0], rest[1])}")
-        return Answer(_OK, [_entry(entry) for entry in entries])
+        told = statuses(entries, self._plane, self._clients)
+        rows = zip(entries, told, strict=True)
+        return Answer(_OK, [_entry(entry) | ({"status": status} if status else {}) for entry, status in rows])
 
     def _apply(self, body: bytes, file: str) -> Answer:
         try:

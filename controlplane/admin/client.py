@@ -32,6 +32,10 @@ class AdminClient:
         """Returns the JSON value at `/v1/parts...`. Raises AdminError."""
         return self._ask("GET", parts)
 
+    def ask(self, subject: str, query: dict[str, str]) -> object:
+        """Returns the JSON value at `/v1/subject?query`. Raises AdminError."""
+        return self._ask("GET", (subject,), query=query)
+
     def apply(self, text: bytes, file: str) -> object:
         """Applies YAML that came from `file`. Raises AdminError."""
         return self._ask("POST", ("resources",), text, {"file": file})

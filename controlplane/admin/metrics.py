@@ -18,6 +18,7 @@ try:
 except ModuleNotFoundError as error:
     raise ConfigurationError("metrics need prometheus_client: pip install 'meshsdk[controlplane]'") from error
 
+_SHIMS = ["shim_set", "are"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -95,7 +96,16 @@ class Metrics:
             yield _plain(
                 name, f"{name.capitalize()} that meshctl status lists", len(lines) if isinstance(lines, list) else 0
             )
+        yield from self._of_shim_sets()
         yield from self._of_others()
+
+    def _of_shim_sets(self) -> Iterator[Metric]:
+        shims = _gauge("shims", "Shims of a ShimSet: all, that run its version, that are ready, that failed", _SHIMS)
+        for key, fares in self._plane.shim_sets().items():
+            name = key.name if key.namespace == "default" else f"{key.namespace}/{key.name}"
+            for what in ("shims", "updated", "ready", "failed"):
+                shims.add_metric([name, "all" if what == "shims" else what], getattr(fares, what))
+        yield shims
 
     def _of_others(self) -> Iterator[Metric]:
         up = _gauge("feed_up", "1 while a registry (--registry) is followed", ["feed"])

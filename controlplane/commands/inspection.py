@@ -12,7 +12,7 @@ from controlplane.commands.output import OK, say, show, yaml_text
 _ROUTES = ("route", "match", "to", "units", "timeout", "retries", "from")
 _ENDPOINTS = ("cluster", "address", "health", "weight", "locality", "labels")
 _CLIENTS = ("node", "app", "agent", "peer", "service", "transport", "sent", "state", "nacks")
-_COUNTS = ("services", "applications", "instances", "leases", "revisions", "watchers", "clients", "views")
+_COUNTS = ("services", "applications", "instances", "leases", "revisions", "watchers", "clients", "views", "shims")
 _APART = (("skipped", "skipped"), ("doubted", "kept in doubt"))
 _LISTS = ("problems", "rejected_by_clients", "warnings")
 

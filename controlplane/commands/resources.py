@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from controlplane.admin.client import AdminClient
-from controlplane.commands.output import FAILED, OK, complain, say, table
+from controlplane.commands.output import FAILED, OK, complain, say, table, yaml_text
+from controlplane.commands.steering_rows import TABLES, body
 from controlplane.config.directory import load, load_file
 from controlplane.config.documents import parse
 from controlplane.config.merge import merge
@@ -25,6 +26,8 @@ _SHORT = {
     "dr": "DestinationRule",
     "up": "UnitPolicy",
     "dp": "DiscoveryPolicy",
+    "ts": "TrafficSwitch",
+    "ss": "ShimSet",
 }
 
 
@@ -33,7 +36,7 @@ def kind_name(text: str) -> str:
     low = text.lower()
     for kind in ResourceKind:
         name = kind.value.lower()
-        plural = name[:-1] + "ies" if name.endswith("y") else name + "s"
+        plural = name[:-1] + "ies" if name.endswith("y") else name + ("es" if name.endswith("ch") else "s")
         if low in {name, plural} or _SHORT.get(low) == kind.value:
             return kind.value
     raise ValueError(text)
@@ -70,14 +73,22 @@ def get(arguments: argparse.Namespace) -> int:
     found = client.get(*parts)
     rows = found if isinstance(found, list) else []
     if arguments.output == "json":
-        bodies = [row["body"] for row in rows]
+        bodies = [body(row) for row in rows]
         say(json.dumps(bodies[0] if arguments.name else bodies, indent=2))
     elif arguments.output == "yaml":
         if rows:
-            say("---\n".join(str(row["text"]).rstrip() + "\n" for row in rows).rstrip())
+            say("---\n".join(_document(row) + "\n" for row in rows).rstrip())
+    elif arguments.kind in TABLES:
+        columns, make = TABLES[arguments.kind]
+        table([make(row) for row in rows], columns)
     else:
         table([_row(row) for row in rows], ("kind", "namespace", "name", "hosts", "from"))
     return OK
+
+
+def _document(row: Mapping[str, object]) -> str:
+    """Returns a resource as it was written; one with a status as its values."""
+    return yaml_text(body(row)) if "status" in row else str(row["text"]).rstrip()
 
 
 def _row(row: Mapping[str, object]) -> list[str]:
@@ -90,6 +101,7 @@ def _row(row: Mapping[str, object]) -> list[str]:
             spec.get("hosts")
             or spec.get("host")
             or spec.get("address")
+            or spec.get("app")  # of a TrafficSwitch
             or [host for group in groups for host in group["hosts"]]
         )
     shown = ",".join(map(str, hosts)) if isinstance(hosts, Sequence) and not isinstance(hosts, str) else str(hosts)

@@ -69,6 +69,7 @@ def _start(arguments: argparse.Namespace, stop: threading.Event) -> ControlPlane
             sources=tuple(arguments.source),
             debounce=arguments.debounce,
             patience=arguments.patience,
+            load_reports=arguments.load_reports,
         )
     )
     try:

@@ -14,6 +14,8 @@ from controlplane.config.fields import Field, Reading
 from controlplane.config.problems import FieldRefused, Problem
 from controlplane.config.rules import destination_rule
 from controlplane.config.service import service_entry, workload_entry
+from controlplane.config.shims import shim_set
+from controlplane.config.switching import traffic_switch
 from controlplane.config.traffic import virtual_service
 from controlplane.config.tree import Node, YamlDocument, plain, read
 from controlplane.config.units import unit_policy
@@ -24,7 +26,9 @@ from controlplane.model.names import RESOURCE_NAME
 # v1beta1 and v1alpha3 are the older names of the same schema.
 API_VERSIONS = tuple(f"networking.istio.io/{version}" for version in ("v1", "v1beta1", "v1alpha3"))
 OUR_API_VERSION = "meshsdk.io/v1alpha1"
-_OURS = frozenset((ResourceKind.UNIT_POLICY, ResourceKind.DISCOVERY_POLICY))
+_OURS = frozenset(
+    (ResourceKind.UNIT_POLICY, ResourceKind.DISCOVERY_POLICY, ResourceKind.TRAFFIC_SWITCH, ResourceKind.SHIM_SET)
+)
 _DECODERS: dict[ResourceKind, Callable[[Field, ResourceId], Resource]] = {
     ResourceKind.SERVICE_ENTRY: service_entry,
     ResourceKind.WORKLOAD_ENTRY: workload_entry,
@@ -32,6 +36,8 @@ _DECODERS: dict[ResourceKind, Callable[[Field, ResourceId], Resource]] = {
     ResourceKind.DESTINATION_RULE: destination_rule,
     ResourceKind.UNIT_POLICY: unit_policy,
     ResourceKind.DISCOVERY_POLICY: discovery_policy,
+    ResourceKind.TRAFFIC_SWITCH: traffic_switch,
+    ResourceKind.SHIM_SET: shim_set,
 }
 # What `kubectl get -o yaml` adds. It says nothing about the mesh, so it is not worth a warning.
 _METADATA = (

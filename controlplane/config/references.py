@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from controlplane.config.documents import Entry, origin
 from controlplane.config.policy_references import misfits, named_hosts
 from controlplane.config.problems import Problem
+from controlplane.config.steering_conflicts import contradictions
 from controlplane.model.configuration import Configuration
 from controlplane.model.discovery import DiscoveryPolicy
 from controlplane.model.identity import Origin, ResourceId
@@ -82,6 +83,7 @@ def dangling(
             if destination:
                 problems.extend(_wrong_part(destination, configuration))
         problems.extend(misfits(entry.resource, configuration))
+        problems.extend(contradictions(entry.resource, configuration))
     return tuple(problems), tuple(warnings)
 
 

@@ -9,18 +9,30 @@ from typing import TypeVar
 from controlplane.model.discovery import EVERY_HOST, DiscoveryPolicy
 from controlplane.model.policy import DestinationRule
 from controlplane.model.service import ServiceEntry, WorkloadEntry
+from controlplane.model.shims import ShimSet
+from controlplane.model.switching import TrafficSwitch
 from controlplane.model.traffic import VirtualService
 from controlplane.model.units import UnitPolicy
 
 _T = TypeVar("_T")
-Resource = ServiceEntry | WorkloadEntry | VirtualService | DestinationRule | UnitPolicy | DiscoveryPolicy
+Resource = (
+    ServiceEntry
+    | WorkloadEntry
+    | VirtualService
+    | DestinationRule
+    | UnitPolicy
+    | DiscoveryPolicy
+    | TrafficSwitch
+    | ShimSet
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """Resources by the host they speak of. Of two that claim one host the first counts; `config` refuses such.
 
-    `discovery` may have one policy under `*`, for every host that has none of its own.
+    `discovery` may have one policy under `*`, for every host that has none of its own. `switches` and `shim_sets` speak
+    of nodes, not of hosts; they are in the order of their sources, the highest first.
     """
 
     services: Mapping[str, ServiceEntry] = field(default_factory=dict)
@@ -29,6 +41,8 @@ class Configuration:
     workloads: tuple[WorkloadEntry, ...] = ()
     units: Mapping[str, UnitPolicy] = field(default_factory=dict)
     discovery: Mapping[str, DiscoveryPolicy] = field(default_factory=dict)
+    switches: tuple[TrafficSwitch, ...] = ()
+    shim_sets: tuple[ShimSet, ...] = ()
 
     @classmethod
     def of(cls, resources: Iterable[Resource]) -> Configuration:
@@ -48,6 +62,8 @@ class Configuration:
             discovery=_first(
                 (host, each) for each in listed if isinstance(each, DiscoveryPolicy) for host in each.hosts
             ),
+            switches=tuple(each for each in listed if isinstance(each, TrafficSwitch)),
+            shim_sets=tuple(each for each in listed if isinstance(each, ShimSet)),
         )
 
     def hosts(self) -> frozenset[str]:

@@ -15,6 +15,8 @@ class ResourceKind(enum.Enum):
     DESTINATION_RULE = "DestinationRule"
     UNIT_POLICY = "UnitPolicy"
     DISCOVERY_POLICY = "DiscoveryPolicy"
+    TRAFFIC_SWITCH = "TrafficSwitch"
+    SHIM_SET = "ShimSet"
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,20 @@ class StreamMachine:
             keys = frozenset(collected.glob.key for collected in known.collections.values())
             yield Shift(known.type_url, dropped=frozenset(known.names), wildcard=False, collections_dropped=keys)
 
+    def booked(self) -> Iterator[Shift]:
+        """Yields the shifts that make up all subscriptions, as `held` ends them."""
+        for ended in self.held():
+            wildcard = self.subscriptions[ended.type_url].wildcard or None
+            yield Shift(ended.type_url, ended.dropped, wildcard=wildcard, collections_added=ended.collections_dropped)
+
+    def touch_all(self) -> None:
+        """Notes that anything may have changed: the stream sees another view from now on."""
+        for shift in self.booked():
+            for name in shift.added:
+                self.touch(shift.type_url, name)
+            for key in shift.collections_added:
+                self.touch_collection(shift.type_url, key)
+
     def news(self, request: SotwRequest | DeltaRequest) -> frozenset[str]:
         """Returns the names that a request asks for beyond what is subscribed; `*` for all of the type."""
         names = request.subscribe if isinstance(request, DeltaRequest) else request.names

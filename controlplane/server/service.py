@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import grpc
@@ -297,7 +298,9 @@ class XdsServer:
                 request, node = decode_sotw(raw, method.type_url, self.limits)
                 if why := self.held(request.type_url):
                     await context.abort(grpc.StatusCode.UNAVAILABLE, why)
-                view = await asyncio.to_thread(self.cache.view_of, decode_node(node))
+                seen = decode_node(node)
+                find = self.cache.own_view(seen, request.type_url) or partial(self.cache.view_of, seen)
+                view = await asyncio.to_thread(find)
             except Refused as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             machine = StreamMachine(delta=False, aggregated=False)

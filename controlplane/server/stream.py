@@ -157,6 +157,8 @@ class Stream:
             return
         view = self.view if self.view is not None else await self._seen(node)
         self._check(request.type_url)
+        if request.type_url not in self.machine.subscriptions:
+            view = await self._own_view(request.type_url)
         make = self._host.cache.want(view, request.type_url, self.machine.news(request))
         if make is not None:
             await asyncio.to_thread(make)
@@ -179,6 +181,23 @@ class Stream:
         self.view = await asyncio.to_thread(self._host.cache.view_of, self.node)  # may wait for a commit
         self._report(EventKind.OPENED)
         return self.view
+
+    async def _own_view(self, type_url: str) -> str:
+        """Returns the view for a client that asks for this type too, and moves the stream there.
+
+        Whatever was committed in between may have been told to the streams of one of the two views only; so all that
+        the client has is looked at once.
+        """
+        find = self._host.cache.own_view(self.node, type_url)
+        key = await asyncio.to_thread(find) if find is not None else self.view
+        if key != self.view:
+            for shift in tuple(self.machine.held()):
+                self._host.moved(self, shift)
+            self.view = key
+            for shift in tuple(self.machine.booked()):
+                self._host.moved(self, shift)
+            self.machine.touch_all()
+        return key or ""
 
     def _check(self, type_url: str) -> None:
         known = self.machine.subscriptions

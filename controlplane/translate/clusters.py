@@ -38,13 +38,13 @@ def clusters(host: str, configuration: Configuration, view: View) -> Iterator[cl
             if part.leaves:
                 leaves = ((leaf, cluster_name(host, subset.name, leaf)) for leaf in part.leaves)
                 found = tuple(called(whole, host, leaf, configuration, view) for leaf, whole in leaves)
-                yield _cluster(name, Aggregate(found), effective)
+                yield _cluster(name, Aggregate(found), effective, view)
                 continue
             for each, source in sources(name, host, subset.labels, part.name, configuration, view).items():
-                yield _cluster(each, source, effective)
+                yield _cluster(each, source, effective, view)
 
 
-def _cluster(name: str, source: Source, policy: TrafficPolicy) -> cluster_pb2.Cluster:
+def _cluster(name: str, source: Source, policy: TrafficPolicy, view: View) -> cluster_pb2.Cluster:
     message = cluster_pb2.Cluster(name=name)
     apply_source(message, source)
     balancer = policy.load_balancer or LoadBalancer(RoundRobin())
@@ -52,6 +52,8 @@ def _cluster(name: str, source: Source, policy: TrafficPolicy) -> cluster_pb2.Cl
         apply_to_aggregate(message, balancer)  # limits and outlier detection are its leaves' matter
         return message
     apply_load_balancer(message, balancer)
+    if view.load_reports:
+        message.lrs_server.self.SetInParent()  # gRFC A27: the counts of its calls go where the cluster came from
     options = http_protocol_options_pb2.HttpProtocolOptions()
     options.explicit_http_config.http2_protocol_options.SetInParent()  # Envoy would speak HTTP/1.1
     if policy.pool:

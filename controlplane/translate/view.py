@@ -21,6 +21,7 @@ from controlplane.model.units import UnitPolicy, UnitScope
 
 LEDS_FEATURE = "meshsdk.leds"  # in node.client_features, or true in node.metadata
 REGISTRY_FEATURE = "meshsdk.registry_clusters"
+LOADS_FEATURE = "meshsdk.load_reports"
 # User agents that read RouteMatch.dynamic_metadata. gRPC's own clients skip it without a word.
 _READS_FIELDS = frozenset(("meshsdk", "envoy"))
 MAX_LABELS = 64  # of a node that are kept, those that count first
@@ -32,7 +33,9 @@ class View:
     """The caller's labels, sorted, its unit ("" for none), and what it can do.
 
     `request_fields`: matches on fields of the request. `leds`: endpoints as resources of their own (LEDS).
-    `registry_clusters`: clusters whose endpoints come straight from a registry.
+    `registry_clusters`: clusters whose endpoints come straight from a registry. `node`: the caller's id, for one that
+    asks for Runtime resources and so has a view of its own; None for all others. `load_reports`: asked to report the
+    counts of its calls (LRS).
     """
 
     labels: tuple[tuple[str, str], ...] = ()
@@ -40,12 +43,20 @@ class View:
     unit: str = ""
     leds: bool = False
     registry_clusters: bool = False
+    node: str | None = None
+    load_reports: bool = False
+
+    @property
+    def app(self) -> str:
+        """The calling application, "" if it is not known."""
+        return dict(self.labels).get("app", "")
 
     @property
     def key(self) -> str:
         """A text that is equal for equal views."""
-        able = [self.request_fields, self.leds, self.registry_clusters]
-        return json.dumps([*able, self.unit, self.labels], separators=(",", ":"))
+        able = [self.request_fields, self.leds, self.registry_clusters, self.load_reports]
+        own = [] if self.node is None else [self.node]
+        return json.dumps([*able, self.unit, self.labels, *own], separators=(",", ":"))
 
     def narrowed(self, pairs: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         """Returns those labels only that are among `pairs`."""
@@ -90,6 +101,7 @@ def view_of(
         unit=unit if isinstance(unit, str) and UNIT.fullmatch(unit) else "",
         leds=LEDS_FEATURE in features or facts.get(LEDS_FEATURE) is True,
         registry_clusters=REGISTRY_FEATURE in features or facts.get(REGISTRY_FEATURE) is True,
+        load_reports=LOADS_FEATURE in features or facts.get(LOADS_FEATURE) is True,
     )
 
 
@@ -121,6 +133,7 @@ def cluster_view(host: str, configuration: Configuration, view: View) -> View:
         labels=view.narrowed(consumer_pairs(found)) if found and (direct or found.interface) else (),
         unit=_unit([policy] if policy else [], view),
         registry_clusters=direct,
+        load_reports=view.load_reports,
     )
 
 
@@ -173,6 +186,11 @@ def counting_pairs(configuration: Configuration) -> frozenset[tuple[str, str]]:
     for policy in configuration.discovery.values():
         found |= consumer_pairs(policy)
     return frozenset(found)
+
+
+def steered_pairs(configuration: Configuration) -> frozenset[tuple[str, str]]:
+    """Returns every label with its value that makes a difference to what a node is told about itself (RTDS)."""
+    return frozenset(pair for switch in configuration.switches for pair in switch.labels.items())
 
 
 def visible(match: CallMatch, view: View) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.admin.api import Api, Text
 from controlplane.health import warnings
+from controlplane.loads.book import LoadBook
 from controlplane.model.identity import ResourceKind
 from controlplane.plane import Plane
 from controlplane.server.node import Node
@@ -40,7 +41,7 @@ def api(plane: Plane) -> Api:
         CLUSTERS, False, 2, 1, "2", "1", False, True, "no such policy", "2", nacks=3, nacked_at=7.5
     )
     client = ClientInfo(1, Node("n1", "web"), "v", "ipv4:1", "delta", "ADS", 0.0, 3, (refusing,))
-    return Api(plane, lambda: [client], lambda: {"xds": "127.0.0.1:1"}, lambda: COUNTERS)
+    return Api(plane, lambda: [client], lambda: {"xds": "127.0.0.1:1"}, lambda: COUNTERS, LoadBook(0.0))
 
 
 def test_apply_get_and_delete(api: Api) -> None:
