@@ -68,6 +68,7 @@ EXPECTED: dict[str, Callable[[str], None]] = {
     "registry_direct": twenty_calls,
     "request_field": field,
     "streaming": streams,
+    "unchanged_program": twenty_calls,
     "units": units,
     "weighted_canary": canary,
 }
