@@ -17,10 +17,14 @@ _SHARES = 10_000  # of all nodes: a percentage is cut to two digits
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """Whether calls out of a process (`client`) and into it (`server`) go through the mesh."""
+    """Whether calls out of a process (`client`) and into it (`server`) go through the mesh.
+
+    `decided`: those of the two on which some switch has a word; the others are on because nothing says otherwise.
+    """
 
     client: bool = True
     server: bool = True
+    decided: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,9 @@ class TrafficSwitch:
 
 def turns(switches: Iterable[TrafficSwitch], node: str, app: str, labels: Mapping[str, str]) -> Turns:
     """Returns what holds for a node: for each side the most specific switch that decides it; on without any."""
-    client, server = True, True
+    words: dict[str, bool] = {}
     ranked = sorted((each for each in switches if each.selects(node, app, labels)), key=lambda each: each.rank)
     for each in ranked:  # the last one, the most specific, has the last word
-        client = client if each.client is None else each.client
-        server = server if each.server is None else each.server
-    return Turns(client, server)
+        said = {"client": each.client, "server": each.server}
+        words |= {side: on for side, on in said.items() if on is not None}
+    return Turns(words.get("client", True), words.get("server", True), tuple(sorted(words)))

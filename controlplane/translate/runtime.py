@@ -17,7 +17,8 @@ TRAFFIC_SWITCH, SHIM = "meshsdk.traffic_switch", "meshsdk.shim"
 
 def runtime(turns: Turns, order: Order) -> Iterator[rtds_pb2.Runtime]:
     """Yields the resources of a node."""
-    yield _runtime(TRAFFIC_SWITCH, {"client": turns.client, "server": turns.server})
+    switch = {"client": turns.client, "server": turns.server, "decided": list(turns.decided)}
+    yield _runtime(TRAFFIC_SWITCH, switch)
     yield _runtime(SHIM, {"version": order.version, "shim_set": order.shim_set, "generation": order.generation})
 
 

@@ -84,7 +84,7 @@ def steered() -> Iterator[Steered]:
 def test_nodes_are_told_on_without_a_switch_and_no_version_without_a_shim_set(steered: Steered) -> None:
     """Both resources are there for whoever asks."""
     view = steered.node("o-1")
-    assert steered.told(view) == {"client": True, "server": True}
+    assert steered.told(view) == {"client": True, "server": True, "decided": []}
     assert steered.told(view, "meshsdk.shim") == {"version": "", "shim_set": "", "generation": 0.0}
 
 
@@ -95,8 +95,8 @@ def test_equal_verdicts_share_bytes_and_a_switch_reaches_only_its_nodes(steered:
     assert get(RUNTIME, "meshsdk.traffic_switch", node=one) is get(RUNTIME, "meshsdk.traffic_switch", node=web)
     steered.commits.clear()
     steered.apply("one", "app: orders, instances: [o-1], client: off")
-    assert steered.told(one) == {"client": False, "server": True}
-    assert steered.told(two) == steered.told(web) == {"client": True, "server": True}
+    assert steered.told(one) == {"client": False, "server": True, "decided": ["client"]}
+    assert steered.told(two) == steered.told(web) == {"client": True, "server": True, "decided": []}
     told = [change for change in steered.commits if RUNTIME in change.names]
     assert told
     assert all(change.views is not None and change.views.isdisjoint((two, web)) for change in told)
@@ -142,7 +142,7 @@ def test_a_node_with_too_many_labels_is_matched_by_those_that_count(steered: Ste
     """A switch by a label that would be cut off reaches a node that connects after it."""
     steered.apply("late", "app: orders, labels: {zz: top}, client: off")
     labels = {f"l{number:03}": "x" for number in range(100)}
-    assert steered.told(steered.node("o-1", zz="top", **labels)) == {"client": False, "server": True}
+    assert steered.told(steered.node("o-1", zz="top", **labels)) == {"client": False, "server": True, "decided": ["client"]}
 
 
 # -- shims ------------------------------------------------------------------------------------------------------------

@@ -28,12 +28,13 @@ def test_the_most_specific_decides_each_side_by_itself() -> None:
         assert turns(reversed(switches), node, app, labels) == found, "whatever the order"
         return found
 
-    assert told("w-1", "web") == Turns(client=False, server=True)
-    assert told("o-2", "orders") == Turns(client=True, server=False)
-    assert told("o-2", "orders", zone="a") == Turns(client=False, server=True)
-    assert told("o-2", "orders", zone="a", tier="x") == Turns(client=False, server=False)
-    assert told("o-1", "orders", zone="a", tier="x") == Turns(client=True, server=False)
-    assert told("o-1", "web", zone="a") == Turns(client=False, server=True), "of another application"
+    assert told("w-1", "web") == Turns(client=False, server=True, decided=("client",))
+    both = ("client", "server")
+    assert told("o-2", "orders") == Turns(client=True, server=False, decided=both)
+    assert told("o-2", "orders", zone="a") == Turns(client=False, server=True, decided=both)
+    assert told("o-2", "orders", zone="a", tier="x") == Turns(client=False, server=False, decided=both)
+    assert told("o-1", "orders", zone="a", tier="x") == Turns(client=True, server=False, decided=both)
+    assert told("o-1", "web", zone="a").decided == ("client",), "of another application"
     assert turns([], "x", "y", {}) == Turns(client=True, server=True)
 
 
