@@ -16,7 +16,17 @@ from meshsdk.errors import (
     MeshError,
     RegistryError,
 )
-from meshsdk.facade import Mesh, channel, client_interceptors, rpc, serve, server_interceptors, set_migration
+from meshsdk.facade import (
+    Mesh,
+    announce,
+    channel,
+    client_interceptors,
+    draining,
+    rpc,
+    serve,
+    server_interceptors,
+    set_migration,
+)
 from meshsdk.model.migration import Migration
 
 __all__ = [
@@ -28,8 +38,10 @@ __all__ = [
     "MeshError",
     "Migration",
     "RegistryError",
+    "announce",
     "channel",
     "client_interceptors",
+    "draining",
     "rpc",
     "serve",
     "server_interceptors",

@@ -9,12 +9,13 @@ import grpc
 import grpc.aio
 
 from meshsdk.engine import Bootstrap
-from meshsdk.facade import default_mesh, loaded
+from meshsdk.facade import default_mesh, dependencies, loaded
 
 if TYPE_CHECKING:
+    from meshsdk.interceptors.drain_notice import AioDrainNotice
     from meshsdk.lifecycle.serve_aio import AioService
 
-__all__ = ["channel", "client_interceptors", "serve", "server_interceptors"]
+__all__ = ["channel", "client_interceptors", "draining", "serve", "server_interceptors"]
 
 
 def channel(
@@ -40,6 +41,13 @@ def server_interceptors() -> list[grpc.aio.ServerInterceptor]:
     return server_aio.server_interceptors()
 
 
+def draining(context: Any) -> AioDrainNotice:
+    """Tells a coroutine handler whether its server drains, and lets it wait for that; see `meshsdk.draining`."""
+    from meshsdk.interceptors import drain_notice  # noqa: PLC0415 - a client does not pay for the server side
+
+    return drain_notice.aio_draining(context)
+
+
 def serve(  # noqa: PLR0913 - the public entry: everything but the server is given by name
     server: grpc.aio.Server,
     *,
@@ -57,6 +65,8 @@ def serve(  # noqa: PLR0913 - the public entry: everything but the server is giv
     `address`: `host:port` as peers dial it. `metadata`: labels of the instance. `bootstrap`: as for `Mesh`.
     Raises ConfigurationError and BootstrapError before anything is started.
     """
+    if options.get("depends_on"):
+        options.setdefault("dependencies", dependencies(bootstrap))
     from meshsdk.lifecycle import serve_aio  # noqa: PLC0415 - a client does not pay for the server side
 
     return serve_aio.serve(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import grpc
@@ -16,7 +16,7 @@ import grpc.aio
 
 from meshsdk.model.migration import Migration
 
-VERSION = 2
+VERSION = 3
 _ENGINE = "meshsdk.channel.mesh"
 
 Bootstrap = Mapping[str, Any] | str | os.PathLike[str] | None
@@ -53,6 +53,12 @@ class Engine(Protocol):
 
     def set_migration(self, service: str, migration: Migration | str | None) -> None:
         """Sets how consumers of a gRPC service find its instances."""
+
+    def follow(self, target: str, follower: Callable[[str], None]) -> Callable[[], None]:
+        """Tells what `xds:///` or `mesh:///` lacks to be resolved, "" for nothing; returns what ends it."""
+
+    def progress(self, target: str) -> str:
+        """Says what a followed target waits for, in words."""
 
     def ledger(self) -> tuple[Any, ...]:
         """Returns one row per xDS resource."""

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from meshsdk.bootstrap import Bootstrap as LoadedBootstrap
-    from meshsdk.lifecycle.serve_sync import Service
+    from meshsdk.interceptors.drain_notice import DrainNotice
+    from meshsdk.lifecycle.dependencies import EngineDependencies
+    from meshsdk.lifecycle.service import Service
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
@@ -88,6 +90,11 @@ class Mesh:
         """Returns one row per xDS resource or set of instances: status, version, problem, server, unused fields."""
         return self._engine.ledger()
 
+    @property
+    def engine(self) -> Any:
+        """The engine behind this mesh, for what is no part of the application's interface (`meshsdk run`)."""
+        return self._engine
+
     def close(self) -> None:
         """Closes every channel, connection and stream of this mesh. Idempotent."""
         self._engine.close()
@@ -141,6 +148,16 @@ def server_interceptors() -> list[grpc.ServerInterceptor]:
     return server_sync.server_interceptors()
 
 
+def draining(context: grpc.ServicerContext) -> DrainNotice:
+    """Tells a handler whether its server drains, and lets it wait for that; see `DrainNotice`.
+
+    A stream that ends in good order when told so saves its peer the error that its end at the drain's deadline is.
+    """
+    from meshsdk.interceptors import drain_notice  # noqa: PLC0415 - a client does not pay for the server side
+
+    return drain_notice.draining(context)
+
+
 def rpc(
     *handlers: object, idempotent: bool = False, timeout: object = None, retry: object = None, limit: object = None
 ) -> Callable[[_Handler], _Handler]:
@@ -164,14 +181,47 @@ def serve(  # noqa: PLR0913 - the public entry: everything but the server is giv
 ) -> Service:
     """Registers and runs a server and drains it on SIGTERM.
 
-    Further `options` are those of `meshsdk.lifecycle.serve_sync.serve`.
+    Further `options` are those of `meshsdk.lifecycle.serve_sync.serve` and `meshsdk.lifecycle.plan.PlanOptions`.
     `address`: `host:port` as peers dial it. `metadata`: labels of the instance. `bootstrap`: as for `Mesh`.
     Raises ConfigurationError and BootstrapError before anything is started.
     """
+    if options.get("depends_on"):
+        options.setdefault("dependencies", dependencies(bootstrap))
     from meshsdk.lifecycle import serve_sync  # noqa: PLC0415 - a client does not pay for the server side
 
     return serve_sync.serve(
         server,
+        app=app,
+        address=address,
+        metadata=metadata,
+        unit=unit,
+        zone=zone,
+        weight=weight,
+        bootstrap=loaded(bootstrap),
+        **options,
+    )
+
+
+def announce(
+    *,
+    app: str,
+    address: str,
+    metadata: Mapping[str, str] | None = None,
+    unit: str = "",
+    zone: str = "",
+    weight: int = 1,
+    bootstrap: engine.Bootstrap = None,
+    **options: Any,
+) -> Service:
+    """Registers an instance whose server is not of grpc, and drains it on SIGTERM; see `meshsdk.lifecycle.announce`.
+
+    Stopping the server, once `service.wait()` has returned, is the caller's. Raises ConfigurationError, BootstrapError.
+    """
+    if options.get("depends_on"):
+        options.setdefault("dependencies", dependencies(bootstrap))
+    from meshsdk.lifecycle import announce as announcing  # noqa: PLC0415 - a client does not pay for the server side
+
+    return announcing.announce(
         app=app,
         address=address,
         metadata=metadata,
@@ -188,3 +238,12 @@ def loaded(bootstrap: engine.Bootstrap) -> LoadedBootstrap | None:
     from meshsdk.bootstrap import load_bootstrap  # noqa: PLC0415 - a client does not pay for the server side
 
     return None if bootstrap is None else load_bootstrap(bootstrap, os.environ)
+
+
+def dependencies(bootstrap: engine.Bootstrap) -> EngineDependencies:
+    """Returns what resolves the targets that a service depends on: the process's mesh, or one of `bootstrap`."""
+    from meshsdk.lifecycle.dependencies import EngineDependencies  # noqa: PLC0415 - see above
+
+    if bootstrap is None:
+        return EngineDependencies(default_mesh()._engine, owned=False)  # noqa: SLF001 - the same module
+    return EngineDependencies(engine.load(bootstrap), owned=True)

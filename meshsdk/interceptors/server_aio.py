@@ -61,10 +61,11 @@ def _streaming(handler: Behavior, activity: ServerActivity) -> Behavior:
 
 def _coroutine(handler: Behavior, activity: ServerActivity) -> Behavior:
     async def counted(request: Any, context: Any) -> Any:
-        activity.enter()
-        context.add_done_callback(lambda _context: activity.leave())
+        own = AioContext(context, activity)
+        activity.enter(own)
+        context.add_done_callback(lambda _context: activity.leave(own))
         try:
-            return await handler(request, AioContext(context, activity))
+            return await handler(request, own)
         finally:
             if activity.draining:
                 context.set_trailing_metadata(with_draining(context.trailing_metadata()))
@@ -74,9 +75,10 @@ def _coroutine(handler: Behavior, activity: ServerActivity) -> Behavior:
 
 def _async_generator(handler: Behavior, activity: ServerActivity) -> Behavior:
     async def counted(request: Any, context: Any) -> AsyncIterator[Any]:
-        activity.enter()
-        context.add_done_callback(lambda _context: activity.leave())
-        responses = handler(request, AioContext(context, activity))
+        own = AioContext(context, activity)
+        activity.enter(own)
+        context.add_done_callback(lambda _context: activity.leave(own))
+        responses = handler(request, own)
         try:
             async for response in responses:
                 yield response
@@ -91,12 +93,12 @@ def _async_generator(handler: Behavior, activity: ServerActivity) -> Behavior:
 def _threaded(handler: Behavior, activity: ServerActivity) -> Behavior:
     def counted(request: Any, context: Any) -> Any:
         own = ThreadContext(context, activity)
-        activity.enter()
+        activity.enter(own)
         try:
             return handler(request, own)
         finally:
             own.mark()
-            activity.leave()
+            activity.leave(own)
 
     return counted
 
@@ -106,12 +108,12 @@ def _threaded_generator(handler: Behavior, activity: ServerActivity) -> Behavior
     # call stays counted, and a drain waits for it as long as `DrainTiming.timeout` says.
     def counted(request: Any, context: Any) -> Iterator[Any]:
         own = ThreadContext(context, activity)
-        activity.enter()
+        activity.enter(own)
         try:
             yield from handler(request, own)
         finally:
             own.mark()
-            activity.leave()
+            activity.leave(own)
 
     return counted
 

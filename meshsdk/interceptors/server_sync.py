@@ -15,6 +15,7 @@ import grpc
 
 from meshsdk.interceptors.activity import ServerActivity, with_draining
 from meshsdk.interceptors.handler_wrapping import Behavior, Handler, HandlerWrapping
+from meshsdk.interceptors.thread_call import ThreadCall
 
 _Continuation = Callable[[grpc.HandlerCallDetails], "Handler | None"]
 
@@ -48,13 +49,14 @@ def _unary(behavior: Behavior, activity: ServerActivity) -> Behavior:
     """One response. However the handler ends (return, abort, error), grpcio sends the status after this returned."""
 
     def counted(request: Any, context: grpc.ServicerContext) -> Any:
-        activity.enter()
+        call = ThreadCall(context, activity)
+        activity.enter(call)
         try:
             return behavior(request, context)
         finally:
             if activity.draining:
                 _mark(context)
-            activity.leave()
+            activity.leave(call)
 
     return _like(behavior, counted)
 
@@ -65,9 +67,10 @@ def _streaming(behavior: Behavior, activity: ServerActivity) -> Behavior:
         return behavior  # grpcio's private protocol of its health service: it answers through a third argument
 
     def counted(request: Any, context: grpc.ServicerContext) -> Any:
-        activity.enter()
-        if not context.add_callback(activity.leave):
-            activity.leave()  # cancelled before the handler ran
+        call = ThreadCall(context, activity)
+        activity.enter(call)
+        if not context.add_callback(partial(activity.leave, call)):
+            activity.leave(call)  # cancelled before the handler ran
         try:
             responses = behavior(request, context)
         finally:

@@ -43,8 +43,11 @@ class HealthTable:
         return dict.fromkeys(sorted(self._services), self._status)
 
     def set_serving(self, *, serving: bool) -> None:
-        """Changes the status of all and calls the listeners; takes as long as they do."""
+        """Changes the status of all; `tell` it."""
         self._status = pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
+
+    def tell(self) -> None:
+        """Has the listeners look at the status; takes as long as they do."""
         self._call_listeners()
 
     def watch(self, listener: Listener) -> bool:

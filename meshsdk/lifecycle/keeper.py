@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from meshsdk.discovery.registry import Lease, LeaseLapsed, Registry
 from meshsdk.errors import RegistryError
@@ -69,6 +69,12 @@ class Keeper:
         """Brings the registry to `state`, in the background, as soon as it answers."""
         with self._changed:
             self._machine.want(state, self._now())
+            self._changed.notify_all()
+
+    def amend(self, labels: Mapping[str, str], started_at: float) -> None:
+        """Brings other labels, or another moment of coming up (unix seconds), to the registry, in the background."""
+        with self._changed:
+            self._machine.amend(labels, started_at, self._now())
             self._changed.notify_all()
 
     def leave(self) -> None:

@@ -23,7 +23,7 @@ from meshsdk.discovery.default_registry import open_default_registry
 from meshsdk.discovery.limits import address_problem, instance_problem
 from meshsdk.discovery.registry import Registry
 from meshsdk.errors import ConfigurationError
-from meshsdk.interceptors.activity import ServerActivity
+from meshsdk.interceptors.activity import Activity
 from meshsdk.lifecycle.revision import revision_of
 from meshsdk.lifecycle.server_parts import ServerParts, activity_of, named_handlers
 from meshsdk.model.instance import Instance, InstanceState, Revision
@@ -54,7 +54,7 @@ class Offer:
     services: tuple[str, ...]
     registry: Registry
     opened: bool
-    activity: ServerActivity | None
+    activity: Activity | None
     has_health: bool
 
 

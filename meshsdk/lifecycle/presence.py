@@ -1,16 +1,16 @@
 """How a service is seen from outside: by the registry, by callers in trailing metadata, by health probes.
 
-Held by a service, sync or aio; `going_offline` is the way out that both drive. Nothing here waits.
+Held by a service, sync or aio, and moved by its `course`. Nothing here waits.
 """
 
 from __future__ import annotations
 
-import enum
 import logging
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from meshsdk.interceptors.activity import Sight
-from meshsdk.lifecycle.drain import Drain, Leave, Look, Stop
 from meshsdk.lifecycle.health_table import HealthTable
 from meshsdk.lifecycle.keeper import Keeper
 from meshsdk.lifecycle.offer import Offer
@@ -20,16 +20,11 @@ _LOG = logging.getLogger("meshsdk.lifecycle")
 _NOTHING = Sight(0, 0)
 
 
-class Asked(enum.Enum):
-    """What a service can be asked while it serves or drains."""
-
-    DRAIN = "drain"
-    SIGNAL = "signal"  # the first drains, the second stops
-    STOP = "stop"
-
-
 class Presence:
-    """Tells the outside. Methods may be called from any thread; `health` is told by the shell, in its own way."""
+    """Tells the outside. `health` is told by the shell, in its own way.
+
+    Thread rules: `_labels` and `_came_up` are the course's, which one thread or task drives; the rest is for any.
+    """
 
     def __init__(self, offer: Offer, ttl: float) -> None:
         self.instance: Instance = offer.instance
@@ -37,6 +32,8 @@ class Presence:
         self.has_own_health = not offer.has_health
         self._registry = offer.registry if offer.opened else None
         self._activity = offer.activity
+        self._labels = offer.instance.labels
+        self._came_up: float | None = None  # unix seconds of the first `online`
         self._keeper = Keeper(offer.registry, offer.instance, offer.revision, ttl)
         if offer.activity is None:
             _LOG.warning(
@@ -60,14 +57,27 @@ class Presence:
         self._keeper.start()
 
     def online(self) -> None:
-        """The server takes calls."""
+        """Peers may call. The first time is the moment from which they warm it up (`started_at`)."""
+        if self._came_up is None:
+            self._came_up = time.time()
+            self._keeper.amend(self._labels, self._came_up)
+        self._set_draining(draining=False)
         self._keeper.want(InstanceState.ONLINE)
 
     def draining(self) -> None:
         """Peers shall send no more."""
-        if self._activity is not None:
-            self._activity.draining = True
+        self._set_draining(draining=True)
         self._keeper.want(InstanceState.DRAINING)
+
+    def offline(self) -> None:
+        """Nothing is to be had here for the moment; the instance stays in the registry."""
+        self._keeper.want(InstanceState.OFFLINE)
+
+    def relabel(self, labels: Mapping[str, str | None]) -> None:
+        """Changes these labels of the instance; None removes one."""
+        changed = {**self._labels, **labels}
+        self._labels = MappingProxyType({name: text for name, text in changed.items() if text is not None})
+        self._keeper.amend(self._labels, self.instance.started_at if self._came_up is None else self._came_up)
 
     def leave(self) -> None:
         """Takes the instance out of the registry, in the background."""
@@ -76,6 +86,10 @@ class Presence:
     def sight(self) -> Sight:
         """Returns the server's calls, as far as they can be seen."""
         return self._activity.look() if self._activity is not None else _NOTHING
+
+    def cut(self, details: str) -> int:
+        """Ends the calls in flight UNAVAILABLE; returns how many there were. For asyncio, on the server's loop."""
+        return self._activity.cut(details) if self._activity is not None else 0
 
     def wait_online(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for the registry to hold the instance ONLINE; returns whether it does."""
@@ -87,20 +101,6 @@ class Presence:
         if self._registry is not None:
             self._registry.close()
 
-
-def going_offline(
-    drain: Drain, presence: Presence, now: Callable[[], float]
-) -> Generator[Look | Stop, Asked | None, None]:
-    """Drains: yields what to wait for (`Look`, sent what was asked meanwhile) and, last, the `Stop` to perform."""
-    drain.begin(now())
-    presence.draining()
-    decision: Look | Stop | Leave = Leave()
-    while not isinstance(decision, Stop):
-        sight = presence.sight()
-        told = presence.state is InstanceState.DRAINING
-        decision = drain.look(now(), arrived=sight.arrived, in_flight=sight.in_flight, told=told, left=presence.left)
-        if isinstance(decision, Leave):
-            presence.leave()
-        elif (yield decision) in (Asked.SIGNAL, Asked.STOP):
-            drain.hurry()
-    drain.stopped()
+    def _set_draining(self, *, draining: bool) -> None:
+        if self._activity is not None:
+            self._activity.draining = draining

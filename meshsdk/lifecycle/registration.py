@@ -6,12 +6,13 @@ state, or to be gone) is kept through any outage and brought about as soon as th
     ABSENT --registered--> HELD --lapsed--> ABSENT;   any --leave--> LEAVING --deregistered--> GONE
     The revision is published before the instance first points at it, and anew after a lapse: a registry that forgot
     the lease may have forgotten the revision. A failed publication does not keep the instance out.
+    What changes beside the state (labels, the moment it came up) is told by registering again, under the same id.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from meshsdk.discovery.backoff import delay
@@ -97,6 +98,7 @@ class Registration:
         self._published = revision is None
         self._lease: Lease | None = None
         self._told: InstanceState | None = None  # the state the registry holds under the lease
+        self._held = instance  # what else it holds under the lease; its state is that of `_instance`
         self._renew_at = 0.0
         self._retry_at = 0.0
         self._failures = 0
@@ -120,6 +122,13 @@ class Registration:
             self._wanted = state
             self._retry_at = now
 
+    def amend(self, labels: Mapping[str, str], started_at: float, now: float) -> None:
+        """The instance has other labels now, or came up at another moment (unix seconds); its state stays."""
+        amended = replace(self._instance, labels=labels, started_at=started_at)
+        if amended != self._instance:
+            self._instance = amended
+            self._retry_at = now
+
     def leave(self, now: float) -> None:
         """The instance ends: take it out."""
         self._leaving = True
@@ -140,7 +149,7 @@ class Registration:
             return Deregister(self._lease)
         if self._revision is not None and not self._published and now >= self._publish_at:
             return Publish(self._revision)
-        if self._lease is None:
+        if self._lease is None or self._held != self._instance:
             return Register(replace(self._instance, state=self._wanted), self._ttl)
         if self._told is not self._wanted:
             return SetState(self._lease, self._wanted)
@@ -158,9 +167,12 @@ class Registration:
                 self._published = True
                 self._publication_lost = False
             case Register(instance=instance):
+                again = self._lease is not None
                 self._hold(lease, now)
                 self._told = instance.state
-                return Change.REGISTERED
+                self._held = replace(instance, state=self._instance.state)
+                if not again:
+                    return Change.REGISTERED
             case Renew():
                 self._hold(lease, now)
             case SetState(state=state):

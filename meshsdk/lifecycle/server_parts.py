@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from meshsdk.errors import ConfigurationError
-from meshsdk.interceptors.activity import ServerActivity
+from meshsdk.interceptors.activity import Activity, ServerActivity
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class ServerParts:
 
     handlers: Mapping[str, object]
     unlisted: tuple[str, ...]
-    activity: ServerActivity | None
+    activity: Activity | None
 
 
 def sync_parts(server: grpc.Server) -> ServerParts | None:

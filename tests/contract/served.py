@@ -15,7 +15,7 @@ import grpc.aio
 from meshsdk.interceptors import server_aio, server_sync
 from meshsdk.lifecycle import serve_aio, serve_sync
 from meshsdk.lifecycle.drain import DrainTiming
-from tests.contract.server_drivers import SERVICE, Running, Scripted, loop_thread
+from tests.contract.server_drivers import SERVICE, DaemonPool, Running, Scripted, loop_thread
 
 QUICK = DrainTiming(quiet=0.2, timeout=10.0, announce=0.5, deregister=0.5, grace=0.5)
 LOCAL = (("grpc.use_local_subchannel_pool", 1),)
@@ -30,7 +30,7 @@ class SyncServed(Running):
         self.scripted = Scripted()
         interceptors = server_sync.server_interceptors() if intercepted else []
         self.server = grpc.server(futures.ThreadPoolExecutor(8), interceptors=interceptors)
-        handlers = options.pop("handlers", self.scripted.plain_handlers())
+        handlers = self._handlers(options.pop("handlers", Scripted.plain_handlers))
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         if prepare:
             prepare(self.server)
@@ -48,6 +48,9 @@ class SyncServed(Running):
         self.activity = interceptors[0].activity if interceptors else None
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", LOCAL)
 
+    def _handlers(self, handlers):
+        return handlers(self.scripted) if callable(handlers) else handlers
+
     def wait_online(self) -> None:
         """Waits until the registry holds it ONLINE."""
         assert self.service.wait_online(20)
@@ -63,6 +66,14 @@ class SyncServed(Running):
     def wait(self) -> None:
         """Waits for the end."""
         assert self.service.wait(20)
+
+    def ready(self) -> None:
+        """Says that the application is ready."""
+        self.service.ready()
+
+    def cycle(self, change, labels=None) -> bool:
+        """Goes offline and online again."""
+        return self.service.cycle(change, labels)
 
     def stop_server(self) -> None:
         """Stops the server behind the service's back."""
@@ -84,11 +95,11 @@ class AioServed(SyncServed):
         self.scripted = Scripted()
         self._thread = loop_thread()
         self._loop = self._thread.__enter__()
-        handlers = options.pop("handlers", self.scripted.async_handlers())
+        handlers = self._handlers(options.pop("handlers", Scripted.async_handlers))
 
         async def start():
             interceptors = server_aio.server_interceptors() if intercepted else []
-            self.server = grpc.aio.server(interceptors=interceptors)
+            self.server = grpc.aio.server(DaemonPool(), interceptors=interceptors)
             self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
             if prepare:
                 prepare(self.server)
@@ -127,6 +138,14 @@ class AioServed(SyncServed):
     def wait(self) -> None:
         """Waits for the end."""
         self._run(self.service.wait())
+
+    def ready(self) -> None:
+        """Says that the application is ready."""
+        self._loop.call_soon_threadsafe(self.service.ready)
+
+    def cycle(self, change, labels=None) -> bool:
+        """Goes offline and online again."""
+        return self._run(self.service.cycle(lambda: asyncio.to_thread(change), labels))
 
     def stop_server(self) -> None:
         """Stops the server behind the service's back."""

@@ -252,6 +252,15 @@ class DaemonPool(futures.Executor):
         return future
 
 
+async def _cancel_the_rest() -> None:
+    """As asyncio.run does at its end."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        await asyncio.wait(rest, timeout=10)
+
+
 @contextmanager
 def loop_thread() -> Iterator[asyncio.AbstractEventLoop]:
     """Runs an event loop on a thread of its own."""
@@ -259,6 +268,7 @@ def loop_thread() -> Iterator[asyncio.AbstractEventLoop]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield loop
+    asyncio.run_coroutine_threadsafe(_cancel_the_rest(), loop).result(20)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

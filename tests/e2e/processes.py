@@ -117,11 +117,15 @@ class Process:
             raise AssertionError(f"{' '.join(self.command[:4])} gave no line and {state}; its errors:\n{self.errors}")
         return line
 
+    def say(self, words: str) -> None:
+        """Writes a line to the process."""
+        assert self._child.stdin is not None
+        self._child.stdin.write(words + "\n")
+        self._child.stdin.flush()
+
     def ask(self, question: str, seconds: float = PATIENCE) -> str:
         """Writes a line to the process and returns the next line it answers."""
-        assert self._child.stdin is not None
-        self._child.stdin.write(question + "\n")
-        self._child.stdin.flush()
+        self.say(question)
         return self.line(seconds)
 
     def stop(self, seconds: float = 10.0) -> int:

@@ -14,9 +14,11 @@ def test_all_services_go_up_and_down_together():
     table = HealthTable(["a.B"])
     assert table.statuses() == {"": NOT_SERVING, "a.B": NOT_SERVING}
     table.set_serving(serving=True)
+    table.tell()
     assert (table.status(""), table.status("a.B"), table.status("x")) == (SERVING, SERVING, None)
     assert table.watched("x") == pb.HealthCheckResponse.SERVICE_UNKNOWN
     table.set_serving(serving=False)
+    table.tell()
     assert table.watched("a.B") == NOT_SERVING
 
 
@@ -31,8 +33,10 @@ def test_listeners_are_called_until_they_leave():
 
     assert table.watch(listener)
     table.set_serving(serving=True)
+    table.tell()
     table.end()
     table.set_serving(serving=False)
+    table.tell()
     assert seen == [SERVING, ENDED]
 
 

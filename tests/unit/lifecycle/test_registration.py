@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -181,3 +183,35 @@ def test_a_lapse_is_no_outage():
     registration.done(registration.next(5.0), None, 5.0)
     assert registration.done(registration.next(5.0), LEASE, 5.0) is Change.REGISTERED
     assert registration.next(5.0) == Pause(pytest.approx(10.0))
+
+
+def test_what_changed_is_registered_anew():
+    """Other labels: one registration under the same id, in the state wanted now; the same again is no change."""
+    registration = held()
+    registration.amend({"switch": "off"}, INSTANCE.started_at, 1.0)
+    registration.want(InstanceState.DRAINING, 1.0)
+    changed = replace(INSTANCE, labels={"switch": "off"}, state=InstanceState.DRAINING)
+    step = registration.next(1.0)
+    assert step == Register(changed, 15.0)
+    assert registration.done(step, Lease("l2", 15.0), 1.0) is Change.NONE
+    assert registration.told is InstanceState.DRAINING
+    registration.amend({"switch": "off"}, INSTANCE.started_at, 2.0)
+    assert registration.next(2.0) == Pause(6.0)
+    registration.leave(3.0)
+    assert registration.next(3.0) == Deregister(Lease("l2", 15.0))
+
+
+def test_a_change_during_a_registration_follows_it():
+    """The labels change while the registry is asked, and once more during an outage: the last ones are registered."""
+    registration = held()
+    registration.amend({"a": "1"}, 5.0, 1.0)
+    first = registration.next(1.0)
+    registration.amend({"a": "2"}, 5.0, 1.1)
+    registration.done(first, LEASE, 1.2)
+    second = registration.next(1.2)
+    assert second.instance.labels == {"a": "2"}
+    registration.failed(second, lapsed=False, now=1.3)
+    registration.amend({"a": "3"}, 6.0, 1.4)
+    assert registration.next(1.4).instance == replace(
+        INSTANCE, labels={"a": "3"}, started_at=6.0, state=InstanceState.ONLINE
+    )

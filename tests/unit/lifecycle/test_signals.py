@@ -111,3 +111,19 @@ def test_off_the_main_thread_a_warning_says_what_to_do(caplog):
     thread.join()
     assert result == [None]
     assert "SIGTERM will not drain" in caplog.text
+
+
+def test_a_listener_that_holds_delays_the_handler_before():
+    """Two signals while it holds: the handler that was there before is called once, when the last holder has ended."""
+    heard: list[str] = []
+    signal.signal(signal.SIGTERM, lambda *_: heard.append("previous"))
+    end_a = signals.listen(lambda: heard.append("a"), holds=True)
+    end_b = signals.listen(lambda: heard.append("b"), holds=True)
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    assert heard == ["a", "b", "a", "b"]
+    end_a()
+    assert heard[4:] == []
+    end_b()
+    end_b()
+    assert heard[4:] == ["previous"]
