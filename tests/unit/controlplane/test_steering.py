@@ -142,7 +142,8 @@ def test_a_node_with_too_many_labels_is_matched_by_those_that_count(steered: Ste
     """A switch by a label that would be cut off reaches a node that connects after it."""
     steered.apply("late", "app: orders, labels: {zz: top}, client: off")
     labels = {f"l{number:03}": "x" for number in range(100)}
-    assert steered.told(steered.node("o-1", zz="top", **labels)) == {"client": False, "server": True, "decided": ["client"]}
+    told = steered.told(steered.node("o-1", zz="top", **labels))
+    assert told == {"client": False, "server": True, "decided": ["client"]}
 
 
 # -- shims ------------------------------------------------------------------------------------------------------------
