@@ -30,15 +30,24 @@ def executable() -> str:
 class Envoy:
     """One Envoy process with one worker thread. A context manager that stops it."""
 
-    def __init__(self, bootstrap: dict[str, Any]) -> None:
-        """Starts it and waits until it is live."""
+    def __init__(self, bootstrap: dict[str, Any], *, apart: bool = False) -> None:
+        """Starts it and waits until it is live. `apart`: in a session of its own, which the kernel schedules by."""
         self._folder = tempfile.TemporaryDirectory(prefix="meshsdk-bench-")
         folder = Path(self._folder.name)
         config, admin = folder / "envoy.json", folder / "admin"
         config.write_text(json.dumps(bootstrap), encoding="utf-8")
         places = ["--config-path", str(config), "--admin-address-path", str(admin)]
         self._child = Child(
-            [executable(), *places, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "error"]
+            [
+                *(("setsid",) if apart else ()),
+                executable(),
+                *places,
+                "--use-dynamic-base-id",
+                "--concurrency",
+                "1",
+                "--log-level",
+                "error",
+            ]
         )
         self.pid = self._child.pid
         try:
@@ -120,6 +129,18 @@ def server_side(backends: list[int]) -> dict[str, Any]:
     }
 
 
+def both_ways(backend: int, inbound: int, outbound: int) -> dict[str, Any]:
+    """Returns a bootstrap with fixed listeners as a shim has them: `inbound` before a backend, `outbound` to that."""
+    return {
+        "node": {"id": "both-ways", "cluster": "benchmarks"},
+        "admin": {"address": _socket(0)},
+        "static_resources": {
+            "listeners": [_listener("inbound", inbound, "AUTO"), _listener("outbound", outbound, "AUTO")],
+            "clusters": [_cluster("inbound", backend), _cluster("outbound", inbound)],
+        },
+    }
+
+
 def _socket(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
@@ -143,17 +164,17 @@ def _cluster(name: str, port: int) -> dict[str, Any]:
     }
 
 
-def _listener(name: str) -> dict[str, Any]:
+def _listener(name: str, port: int = 0, codec: str = "HTTP2") -> dict[str, Any]:
     route = {"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": "0s"}}
     manager = {
         "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
-        "codec_type": "HTTP2",
+        "codec_type": codec,
         "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]},
         "http_filters": [{"name": "router", "typed_config": {"@type": f"{_TYPES}.filters.http.router.v3.Router"}}],
     }
     return {
         "name": name,
-        "address": _socket(0),
+        "address": _socket(port),
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the real servers that the tests and benchmarks start, from Debian's packages, where they are missing.
+# Installs the real servers and tools that the tests and benchmarks start, from Debian's packages, where missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/debian.sh
@@ -7,6 +7,9 @@ source scripts/debian.sh
 missing=()
 command -v etcd >/dev/null || missing+=(etcd-server)
 [ -e /usr/share/java/zookeeper.jar ] || missing+=(zookeeper)
+command -v ip >/dev/null || missing+=(iproute2) # namespaces in which the shim's interception is tried
+[ -x /usr/sbin/nft ] || missing+=(nftables)
+[ -x /usr/sbin/iptables-legacy ] || missing+=(iptables)
 [ ${#missing[@]} = 0 ] && exit 0
 echo "installing real servers: ${missing[*]}"
 debian "${missing[@]}"

@@ -1,0 +1,131 @@
+"""Lead the application's connections through the shim, or no longer, without losing a call.
+
+`meshsdk shim intercept on|off`, and the runtime layer `meshsdk.traffic_switch`, by which the control plane
+(TrafficSwitch) turns off, and on again, what `on` has set up. Called by `command` and `running`; done by
+`intercepting`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import final
+
+from meshsdk.errors import ConfigurationError, MeshError
+from meshsdk.shim import upgrade
+from meshsdk.shim.intercept_rules import read_networks, read_ports
+from meshsdk.shim.intercepting import Intercepting, Plan
+from meshsdk.shim.port import Shim
+
+_LOG = logging.getLogger("meshsdk.shim")
+_WAYS = ("auto", "nft", "iptables", "iptables-nft", "iptables-legacy")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `meshsdk shim intercept`."""
+    add = parser.add_argument
+    add("turn", choices=["on", "off", "status"], help="what to do")
+    add("--port", type=int, action="append", metavar="PORT", help="of services that the application calls; repeated")
+    add("--cidr", action="append", metavar="NETWORK", help="only calls to this network; repeated (default: all)")
+    add("--way", choices=_WAYS, default="auto", help="how rules get into the kernel (default: the first that works)")
+
+
+def request(arguments: argparse.Namespace) -> dict[str, object]:
+    """Returns what is asked of the shim."""
+    ports, networks = arguments.port or [], arguments.cidr or []
+    return {"turn": arguments.turn, "ports": ports, "networks": networks, "way": arguments.way}
+
+
+def shown(answer: Mapping[str, object]) -> str:
+    """Returns what the user is told."""
+    on = [name for name, key in (("calls out", "client"), ("calls in", "server")) if answer[key]]
+    if not on:
+        return "nothing is intercepted"
+    return f"intercepted: {' and '.join(on)} ({answer['redirects']} redirects by {answer['way']})"
+
+
+def handler(shim: Shim) -> Callable[[Mapping[str, object]], Mapping[str, object]]:
+    """Returns what carries out the command."""
+    desk = _desk(shim)
+    return lambda asked: _operated(desk.intercepting, asked)
+
+
+def wanted(shim: Shim) -> Callable[[Mapping[str, object] | None], None]:
+    """Returns what takes the runtime layer; it never blocks."""
+    return _desk(shim).want
+
+
+def closing(shim: Shim) -> None:
+    """The shim stops."""
+    _desk(shim).close()
+
+
+def _operated(intercepting: Intercepting, asked: Mapping[str, object]) -> Mapping[str, object]:
+    turn, way = asked.get("turn"), asked.get("way", "auto")
+    if way not in _WAYS:
+        raise ConfigurationError(f"intercept: --way is one of {', '.join(_WAYS)}")
+    if turn == "on":
+        return intercepting.on(Plan(read_ports(asked.get("ports")), read_networks(asked.get("networks")), str(way)))
+    if turn == "off":
+        return intercepting.off()
+    if turn == "status":
+        return intercepting.status()
+    raise ConfigurationError("intercept: say on, off or status")
+
+
+@final
+class _Desk:
+    """One shim's interception. `_asked` guards `_layer` and `_told`; its thread takes the newest layer only."""
+
+    def __init__(self, shim: Shim) -> None:
+        self.intercepting = Intercepting(shim, lambda: upgrade.renew(shim))
+        self._asked = threading.Condition()
+        self._layer: Mapping[str, object] | None = None
+        self._told = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def want(self, layer: Mapping[str, object] | None) -> None:
+        """Takes what the control plane says; None: nothing any more, which is on."""
+        with self._asked:
+            self._layer, self._told = layer, True
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="meshsdk-shim-intercept", daemon=True)
+                self._thread.start()
+            self._asked.notify()
+
+    def close(self) -> None:
+        """Ends the thread; nothing is intercepted any more."""
+        with self._asked:
+            self._closed = True
+            self._asked.notify()
+        self.intercepting.end()
+
+    def _run(self) -> None:
+        while True:
+            with self._asked:
+                self._asked.wait_for(lambda: self._told or self._closed)
+                if self._closed:
+                    return
+                layer, self._told = self._layer or {}, False
+            try:
+                self.intercepting.follow(
+                    client=layer.get("client") is not False, server=layer.get("server") is not False
+                )
+            except MeshError as error:
+                _LOG.warning("the control plane switches interception: %s", error)
+
+
+_lock = threading.Lock()
+_desks: weakref.WeakKeyDictionary[Shim, _Desk] = weakref.WeakKeyDictionary()  # guarded by _lock
+
+
+def _desk(shim: Shim) -> _Desk:
+    with _lock:
+        found = _desks.get(shim)
+        if found is None:
+            found = _desks[shim] = _Desk(shim)
+        return found
