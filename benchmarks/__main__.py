@@ -1,4 +1,4 @@
-"""`python -m benchmarks [b1 b2 b3 b7] [--quick] [--json DIR]`: runs benchmarks, prints tables, writes JSON and PNG."""
+"""`python -m benchmarks [NAME ...] [--quick] [--json DIR]`: runs benchmarks, prints tables, writes JSON and PNG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _MODULES = {
     "b3": "benchmarks.memory",
     "b4": "benchmarks.control_plane",
     "b5": "benchmarks.discovery_data",
+    "b6": "benchmarks.loss",
     "b7": "benchmarks.start",
+    "shim": "benchmarks.shim_cost",
 }
 _RESULTS = Path(__file__).resolve().parent / "results"
 

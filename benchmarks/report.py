@@ -30,9 +30,11 @@ class Check:
 
     @property
     def verdict(self) -> str:
-        """`met`, or by how much it is missed: as a factor from twice on, in percent below."""
+        """`met`, or by how much it is missed: as a factor from twice on, in percent below; of a limit of 0, by what."""
         if self.met:
             return "met"
+        if not self.limit:
+            return f"MISSED by {number(self.value, self.unit)}"
         over = self.value / self.limit if self.at_most else self.limit / self.value
         return f"MISSED by {over:.1f}x" if over >= 2 else f"MISSED by {(over - 1) * 100:.1f} %"
 
