@@ -137,8 +137,8 @@ class Mesh:
     def follow(self, target: str, follower: Callable[[str], None]) -> Callable[[], None]:
         """Calls `follower`, from a thread of the mesh, with what keeps the target from being resolved ("": nothing).
 
-        First when its configuration is complete or known to be out of reach, then at each change, until what is returned
-        is called. Raises ConfigurationError for what is no target of a mesh, LifecycleError when closed.
+        First when its configuration is complete or known to be out of reach, then at each change, until what is
+        returned is called. Raises ConfigurationError for what is no target of a mesh, LifecycleError when closed.
         """
         if not is_mesh_target(target):
             raise ConfigurationError(f"{target!r} is no target of a mesh: xds:///name or mesh:///name")
