@@ -16,6 +16,7 @@ from meshsdk.channel.tallies import Naming, Tallies, naming
 from meshsdk.lb.backend import Connectivity
 from meshsdk.lb.picker import Failing, Picker, Waiting, build, connect_plan
 from meshsdk.lb.selection import Selection, select
+from meshsdk.model.endpoints import Endpoint, Health
 from meshsdk.model.policy import Maglev, RingHash
 from meshsdk.model.resources import Locality
 from meshsdk.model.snapshot import ResolvedCluster
@@ -93,6 +94,8 @@ class ClusterBalancer:
         for address in [address for address in self._backends if address not in chosen]:
             self._around.pool.release(self._backends.pop(address).connection, self._around.monotonic())
         for address, backend in self._backends.items():
+            if _is_back(backend.endpoint, chosen[address]):
+                backend.connection.stays()
             backend.endpoint = chosen[address]
         self._rebuild()
 
@@ -101,13 +104,11 @@ class ClusterBalancer:
         moved = False
         states = {address: backend.connection.probe() for address, backend in self._backends.items()}
         # A peer that announced its end still serves: it is the last resort, for as long as nothing else is connected.
-        fresh = any(
-            state is Connectivity.READY and not self._backends[address].connection.draining
-            for address, state in states.items()
-        )
+        now = self._around.monotonic()
+        leaving = {address for address, backend in self._backends.items() if backend.connection.leaving(now)}
+        fresh = any(state is Connectivity.READY and address not in leaving for address, state in states.items())
         for address, state in states.items():
-            backend = self._backends[address]
-            moved |= backend.follow(Connectivity.IDLE if fresh and backend.connection.draining else state)
+            moved |= self._backends[address].follow(Connectivity.IDLE if fresh and address in leaving else state)
         expires = getattr(self.picker, "expires", None)
         if moved or (expires is not None and expires <= self._around.clock()):
             self._rebuild()
@@ -133,6 +134,8 @@ class ClusterBalancer:
             if address not in self._backends:
                 connection = self._around.pool.acquire(address, self._authority)
                 backend = PooledBackend(self._selection.endpoints[address], connection)
+                if backend.endpoint.health is not Health.DRAINING:
+                    connection.stays()  # another cluster may hold it since before the peer went online again
                 backend.follow(connection.probe())
                 self._backends[address] = backend
         self._tallies.assign(self._naming, self._selection, self._backends)
@@ -140,6 +143,12 @@ class ClusterBalancer:
         self.pick = None
         if isinstance(picker, Picker) and not picker.has_drops and not self.hashes:
             self.pick = cast("Callable[[int | None], PooledBackend]", picker.pick)
+
+
+def _is_back(before: Endpoint, after: Endpoint) -> bool:
+    """Tells whether the registry's word on an endpoint is newer than its announcement that it drains."""
+    went_online = before.health is Health.DRAINING or before.started_at != after.started_at
+    return went_online and after.health is not Health.DRAINING
 
 
 def _same_choice(before: Selection, after: Selection) -> bool:

@@ -49,6 +49,7 @@ class Link(Protocol):
 
 
 _IDLE_BEFORE_CLOSE = 5.0  # seconds
+_LONGEST_FAREWELL = 60.0  # seconds that an announced end counts; four drains
 NOBODY = Tally(Place((), ""))  # counts what nobody is told
 
 
@@ -56,11 +57,13 @@ class Connection:
     """One pooled link.
 
     Thread rules: `calls` is appended to and popped from by any thread (both are atomic, with and without the GIL), its
-    length is the number of calls in flight. `draining` is set by any thread, cleared by the scope's monitor. `users`
-    and `idle_since` (monotonic seconds, once it has left the pool) are guarded by the pool's owner.
+    length is the number of calls in flight. `draining` is set by any thread, cleared under the lock of the pool's
+    owner. `users`, `idle_since` (monotonic seconds, once it has left the pool) and `_announced` (when `draining` was
+    first seen) are guarded by that lock.
     """
 
     __slots__ = (
+        "_announced",
         "address",
         "authority",
         "begin",
@@ -85,6 +88,7 @@ class Connection:
         self.begin: Callable[[None], None] = self.calls.append
         self.end: Callable[[], None] = self.calls.pop
         self.draining = False
+        self._announced: float | None = None
         self.users = 0
         self.idle_since = 0.0
 
@@ -92,8 +96,22 @@ class Connection:
         """Tells the state and keeps the connection up; a peer that announced its end counts anew once it reconnects."""
         state = self.link.probe()
         if self.draining and state is not Connectivity.READY:
-            self.draining = False
+            self.stays()
         return state
+
+    def leaving(self, now: float) -> bool:
+        """Tells whether the peer announced its end, not long ago: one that serves long after that has stayed."""
+        if not self.draining:
+            return False
+        if self._announced is None:
+            self._announced = now
+        elif now - self._announced >= _LONGEST_FAREWELL:
+            self.stays()
+        return self.draining
+
+    def stays(self) -> None:
+        """An announced end is off: the peer is another one, or online again."""
+        self.draining, self._announced = False, None
 
 
 class PooledBackend(Backend):

@@ -4,7 +4,7 @@ A generator that is driven by `service` (a thread) and `serve_aio` (a task): it 
 sent what was asked meanwhile. It reads the clock it is given, and neither waits nor stops anything itself.
 
     STARTING --ready and resolved--> ONLINE --drain, signal--> DRAINING --quiet--> gone, Stop
-        `--overdue--> gone, Stop       `--cycle--> DRAINING --quiet--> OFFLINE, Perform --> ONLINE
+        `--overdue--> gone, Stop       `--cycle--> DRAINING --quiet--> Perform --> ONLINE
 """
 
 from __future__ import annotations
@@ -205,23 +205,18 @@ class Course:
         self.state = InstanceState.DRAINING
         self._presence.draining()
         yield Tell(serving=False)
-        while not isinstance(decision := self._look(drain, left=self._is_off()), Stop):
+        while not isinstance(decision := self._look(drain, left=False), Stop):
             if isinstance(decision, Leave):
-                self._presence.offline()
-                continue
+                break  # it stays DRAINING while it changes: whoever has nobody else to call goes on calling
             asked = yield decision
             if isinstance(asked, Cycle):
                 self._waiting.append(asked)
             elif asked in _ENDINGS:
                 cycle.result.set_exception(_too_late())
                 return asked
-        self.state = InstanceState.OFFLINE
         yield from self._change(cycle, quiet=self._presence.sight().in_flight == 0)
         yield from self._go_online()
         return None
-
-    def _is_off(self) -> bool:
-        return self._presence.state in (InstanceState.OFFLINE, None)
 
     def _change(self, cycle: Cycle, *, quiet: bool) -> Generator[Step, Answer, None]:
         raised = yield Perform(cycle.change)

@@ -69,10 +69,6 @@ class Presence:
         self._set_draining(draining=True)
         self._keeper.want(InstanceState.DRAINING)
 
-    def offline(self) -> None:
-        """Nothing is to be had here for the moment; the instance stays in the registry."""
-        self._keeper.want(InstanceState.OFFLINE)
-
     def relabel(self, labels: Mapping[str, str | None]) -> None:
         """Changes these labels of the instance; None removes one."""
         changed = {**self._labels, **labels}

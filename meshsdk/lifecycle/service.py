@@ -116,10 +116,11 @@ class Service:
     def cycle(self, change: Callable[[], object], labels: Mapping[str, str | None] | None = None) -> bool:
         """Goes offline, calls `change`, and goes online again with `labels` changed. The server runs all the time.
 
-        DRAINING in the registry and to callers, a wait for quiet (`DrainTiming`), OFFLINE, `change()` on the service's
-        thread, ONLINE. `labels` are set on the instance in the registry, those with None removed. Returns, when the
-        registry is being told ONLINE, whether all was quiet as `change` ran: calls that outlast the drain go on. Before
-        the service is online `change` runs at once. Cycles asked for at one time follow each other.
+        DRAINING in the registry and to callers, a wait for quiet (`DrainTiming`), `change()` on the service's thread,
+        ONLINE. Callers that have nobody else go on calling meanwhile and are served. `labels` are set on the
+        instance in the registry, those with None removed. Returns, when the registry is being told ONLINE, whether all
+        was quiet as `change` ran: calls that outlast the drain go on. Before the service is online `change` runs at
+        once. Cycles asked for at one time follow each other.
 
         Raises what `change` raised, the labels being as before and the service online again; ConfigurationError for
         labels that no registry takes, LifecycleError if the service goes offline for good instead.

@@ -131,6 +131,45 @@ def test_announced_end_is_the_last_resort():
     assert picks(balancer) == {"b:1"}
 
 
+@pytest.mark.parametrize(
+    ("meanwhile", "after"),
+    [
+        ([Endpoint("a:1", health=Health.DRAINING)], Endpoint("a:1")),
+        ([], Endpoint("a:1", started_at=2.0)),
+    ],
+    ids=["drained", "started anew"],
+)
+def test_an_announced_end_that_is_off(meanwhile, after):
+    """A peer announced its end and is online again, as the registry says: it gets picks beside the other at once."""
+    world = World()
+    balancer = made(world, "a:1", "b:1")
+    world.set(READY)
+    world.pool.acquire("a:1", "orders").draining = True
+    balancer.refresh()
+    for endpoint in meanwhile:
+        balancer.update(cluster(endpoint, "b:1"))
+    assert picks(balancer) == {"b:1"}
+    balancer.update(cluster(after, "b:1"))
+    balancer.refresh()
+    assert picks(balancer) == {"a:1", "b:1"}
+
+
+def test_an_announced_end_that_never_came():
+    """A peer serves on though nobody says that it is back (no registry): after a minute it gets picks again."""
+    world = World()
+    balancer = made(world, "a:1", "b:1")
+    world.set(READY)
+    world.pool.acquire("a:1", "orders").draining = True
+    balancer.refresh()
+    balancer.update(cluster("a:1", Endpoint("b:1", weight=2)))  # something else changed
+    world.now += 59
+    balancer.refresh()
+    assert picks(balancer) == {"b:1"}
+    world.now += 1
+    assert balancer.refresh()
+    assert picks(balancer) == {"a:1", "b:1"}
+
+
 def test_all_announce_their_end():
     """When all peers announced their end, all are picked."""
     world = World()

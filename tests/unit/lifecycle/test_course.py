@@ -36,10 +36,6 @@ class Presence:
         """Takes DRAINING."""
         self.state = DRAINING
 
-    def offline(self):
-        """Takes OFFLINE."""
-        self.state = OFFLINE
-
     def leave(self):
         """Is gone."""
         self.state, self.left = None, True
@@ -132,7 +128,7 @@ def test_a_signal_during_offline_is_heard_afterwards():
 
 
 def test_a_cycle_comes_back_with_its_labels():
-    """DRAINING, quiet, OFFLINE, the change, ONLINE; a change that raised leaves the labels, and its caller is told."""
+    """DRAINING, quiet, the change, ONLINE; a change that raised leaves the labels, and its caller is told."""
     drive = Drive()
     seen = []
     for raises in (None, ValueError("no")):
@@ -144,7 +140,7 @@ def test_a_cycle_comes_back_with_its_labels():
         drive.look(now=start + 1.1)
         assert drive.presence.state is ONLINE
         assert cycle.result.exception() is raises
-    assert seen == [OFFLINE, OFFLINE]
+    assert seen == [DRAINING, DRAINING]
     assert drive.presence.labels == {"switch": "None"}
     assert drive.told == [True, False, True, False, True]
 
