@@ -10,7 +10,7 @@ from benchmarks.envoy import Envoy, both_ways
 from benchmarks.loss_outcome import Outcome, stage_of, turn_of
 from meshsdk.errors import MeshError
 from meshsdk.shim.control import ask
-from meshsdk.shim.executable import default_executable
+from meshsdk.shim.envoy.executable import default_executable
 from tests.e2e.loss.stage import Serving, Stage
 from tests.e2e.processes import until
 from tests.e2e.shims import ShimProcess, free_ports

@@ -213,13 +213,13 @@ def announce(
     bootstrap: engine.Bootstrap = None,
     **options: Any,
 ) -> Service:
-    """Registers an instance whose server is not of grpc, and drains it on SIGTERM; see `meshsdk.lifecycle.announce`.
+    """Registers an instance whose server is not of grpc, and drains it on SIGTERM; see `lifecycle.web.announce`.
 
     Stopping the server, once `service.wait()` has returned, is the caller's. Raises ConfigurationError, BootstrapError.
     """
     if options.get("depends_on"):
         options.setdefault("dependencies", dependencies(bootstrap))
-    from meshsdk.lifecycle import announce as announcing  # noqa: PLC0415 - a client does not pay for the server side
+    from meshsdk.lifecycle.web import announce as announcing  # noqa: PLC0415 - a client does not pay for the server side
 
     return announcing.announce(
         app=app,

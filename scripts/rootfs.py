@@ -23,7 +23,7 @@ from pathlib import Path
 
 _SUITE, _MIRROR = "bookworm", "http://deb.debian.org/debian"
 _ENVOY = """
-import subprocess, meshsdk.shim.executable as found
+import subprocess, meshsdk.shim.envoy.executable as found
 print(subprocess.check_output([found.default_executable(), "--version"], text=True))
 """
 _UNWANTED = ("usr/bin/gcc", "usr/bin/make", "source", "usr/sbin/setcap")

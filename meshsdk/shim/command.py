@@ -19,7 +19,7 @@ from meshsdk.bootstrap import load_bootstrap
 from meshsdk.errors import ConfigurationError
 from meshsdk.lifecycle.drain import DrainTiming
 from meshsdk.shim.control import ask
-from meshsdk.shim.executable import checked_executable
+from meshsdk.shim.envoy.executable import checked_executable
 from meshsdk.shim.folder import held_folder
 from meshsdk.shim.running import OPERATIONS, RunningShim
 from meshsdk.shim.settings import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from meshsdk.shim.enrolment import Enrolment
+from meshsdk.shim.envoy.supervision import Supervision
 from meshsdk.shim.presence import Presence
 from meshsdk.shim.settings import Settings
-from meshsdk.shim.supervision import Supervision
 
 
 class Shim(Protocol):

@@ -27,15 +27,15 @@ from meshsdk.shim import identity
 from meshsdk.shim.control import Answer, ControlSocket
 from meshsdk.shim.desired import Desired
 from meshsdk.shim.enrolment import Enrolment
-from meshsdk.shim.envoy_admin import EnvoyUnreachable
-from meshsdk.shim.envoy_bootstrap import envoy_bootstrap
-from meshsdk.shim.envoy_process import Place
-from meshsdk.shim.executable import default_executable
+from meshsdk.shim.envoy.admin import EnvoyUnreachable
+from meshsdk.shim.envoy.bootstrap import envoy_bootstrap
+from meshsdk.shim.envoy.executable import default_executable
+from meshsdk.shim.envoy.process import Place
+from meshsdk.shim.envoy.socket_keeper import SocketKeeper
+from meshsdk.shim.envoy.supervision import Supervision
 from meshsdk.shim.presence import Presence, Traffic
 from meshsdk.shim.probe import look_at
 from meshsdk.shim.settings import Settings
-from meshsdk.shim.socket_keeper import SocketKeeper
-from meshsdk.shim.supervision import Supervision
 from meshsdk.shim.xds.server import AdsServer
 from meshsdk.xds_client.client import XdsClient
 from meshsdk.xds_client.direct import read_target
@@ -46,7 +46,7 @@ _LISTENING = 60.0  # seconds for its listeners: the xDS client gives up on a tar
 _LOOK = 0.05
 _TTL = 15.0  # seconds, as of `meshsdk.serve`
 _ACTIVE = "downstream_rq_active"
-OPERATIONS = {"upgrade": "meshsdk.shim.upgrade", "intercept": "meshsdk.shim.intercept"}
+OPERATIONS = {"upgrade": "meshsdk.shim.upgrade.operation", "intercept": "meshsdk.shim.intercept.operation"}
 _LAYERS = {"meshsdk.shim": "upgrade", "meshsdk.traffic_switch": "intercept"}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from meshsdk.shim.control import ask
-from meshsdk.shim.envoy_admin import EnvoyAdmin
+from meshsdk.shim.envoy.admin import EnvoyAdmin
 from tests.e2e.processes import Process, entry_point
 
 

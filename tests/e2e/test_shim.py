@@ -17,7 +17,7 @@ import pytest
 from meshsdk import testing
 from meshsdk.discovery.opening import open_registry
 from meshsdk.model.instance import Instance, InstanceState
-from meshsdk.shim.envoy_admin import EnvoyAdmin
+from meshsdk.shim.envoy.admin import EnvoyAdmin
 from tests.e2e.processes import entry_point, until
 from tests.e2e.shims import ShimProcess, free_ports
 

@@ -17,7 +17,7 @@ import pytest
 from meshsdk import testing
 from meshsdk.errors import MeshError
 from meshsdk.shim.control import ask
-from meshsdk.shim.executable import default_executable
+from meshsdk.shim.envoy.executable import default_executable
 from tests.e2e.processes import ROOT, entry_point, until
 from tests.e2e.shims import ShimProcess, free_ports
 

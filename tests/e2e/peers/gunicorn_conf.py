@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from meshsdk.lifecycle.drain import DrainTiming
-from meshsdk.lifecycle.gunicorn_hooks import GunicornHooks
+from meshsdk.lifecycle.web.gunicorn_hooks import GunicornHooks
 
 bind = os.environ["MESHSDK_TEST_ADDRESS"]
 workers = 2

@@ -12,7 +12,7 @@ import time
 import uvicorn
 
 from meshsdk.lifecycle.drain import DrainTiming
-from meshsdk.lifecycle.uvicorn_hooks import MeshServer
+from meshsdk.lifecycle.web.uvicorn_hooks import MeshServer
 
 
 def application(environ, start_response):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshsdk.shim.supervision import Pauses
+from meshsdk.shim.envoy.supervision import Pauses
 
 
 def test_pauses_grow_and_are_bounded() -> None:

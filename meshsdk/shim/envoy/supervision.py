@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from meshsdk.shim.envoy_process import EnvoyFailed, EnvoyProcess, Launch, Place
+from meshsdk.shim.envoy.process import EnvoyFailed, EnvoyProcess, Launch, Place
 
 _LOG = logging.getLogger("meshsdk.shim")
 _READY = 30.0  # seconds for an Envoy that is started again

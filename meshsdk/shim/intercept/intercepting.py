@@ -20,8 +20,8 @@ from typing import final
 
 from meshsdk.errors import ConfigurationError, MeshError
 from meshsdk.private_file import replace_file
-from meshsdk.shim import intercept_rules
-from meshsdk.shim.netfilter import Backend, backend, put
+from meshsdk.shim.intercept import rules as intercept_rules
+from meshsdk.shim.intercept.netfilter import Backend, backend, put
 from meshsdk.shim.port import Shim
 
 _LOG = logging.getLogger("meshsdk.shim")

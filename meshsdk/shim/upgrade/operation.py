@@ -17,9 +17,9 @@ from typing import final
 
 from meshsdk.errors import ConfigurationError, MeshError
 from meshsdk.shim.port import Shim
-from meshsdk.shim.upgrade_machine import UpgradeTiming
-from meshsdk.shim.upgrading import Upgrading
-from meshsdk.shim.versions import find_version
+from meshsdk.shim.upgrade.machine import UpgradeTiming
+from meshsdk.shim.upgrade.upgrading import Upgrading
+from meshsdk.shim.upgrade.versions import find_version
 
 _LOG = logging.getLogger("meshsdk.shim")
 _LONGEST = 4096  # characters of a path

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from meshsdk.interceptors.activity import Sight
-from meshsdk.lifecycle.shared_activity import SharedActivity
-from meshsdk.lifecycle.web_activity import WebCall
+from meshsdk.lifecycle.web.activity import WebCall
+from meshsdk.lifecycle.web.shared_activity import SharedActivity
 
 
 def test_slots_add_up_in_another_view():

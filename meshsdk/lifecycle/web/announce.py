@@ -38,7 +38,7 @@ def announce(  # noqa: PLR0913 - a public entry: everything is given by name
 ) -> Service:
     """Registers an instance of `app` at `address` (`host:port`) and returns its service.
 
-    Arguments as for `serve`. `activity`: counts the calls, so that a drain waits for them; see `web_activity`. Without
+    Arguments as for `serve`. `activity`: counts the calls, so that a drain waits for them; see `activity`. Without
     it a drain waits for `DrainTiming.quiet` alone. Raises ConfigurationError.
     """
     plan = make_plan(options)

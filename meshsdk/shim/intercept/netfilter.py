@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Protocol, final
 
 from meshsdk.errors import LifecycleError
-from meshsdk.shim import intercept_rules as text
-from meshsdk.shim.intercept_rules import Rules
+from meshsdk.shim.intercept import rules as text
+from meshsdk.shim.intercept.rules import Rules
 
 _PATIENCE = 20.0  # seconds for one command
 _LONGEST = 200  # characters of a complaint

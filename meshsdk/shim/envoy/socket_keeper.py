@@ -2,7 +2,7 @@
 
 Every Envoy of the shim is started as the successor of this keeper (`--restart-epoch 1`, an id of its own), so that the
 sockets belong to no Envoy: an old one and a new one accept from the same queue for as long as the upgrade likes, and
-the death of either loses no listener and no connection that waits in the queue. Used by `envoy_process`; starts and
+the death of either loses no listener and no connection that waits in the queue. Used by `process`; starts and
 stops nothing. ADR 010 says why Envoys are not made each other's parents.
 """
 
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import final
 
 from meshsdk.errors import ConfigurationError, LifecycleError
-from meshsdk.shim import handover_wire as wire
-from meshsdk.shim.restart_segment import create_segment, remove_segment, segment_size
-from meshsdk.shim.versions import hot_restart_version
+from meshsdk.shim.envoy import handover_wire as wire
+from meshsdk.shim.envoy.restart_segment import create_segment, remove_segment, segment_size
+from meshsdk.shim.upgrade.versions import hot_restart_version
 
 _LOG = logging.getLogger("meshsdk.shim")
 _EPOCH = 1

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from meshsdk.errors import ConfigurationError
-from meshsdk.shim.restart_segment import segment_size
-from meshsdk.shim.versions import find, hot_restart_version, said_version
+from meshsdk.shim.envoy.restart_segment import segment_size
+from meshsdk.shim.upgrade.versions import find, hot_restart_version, said_version
 
 
 def program(path: Path, words: str) -> Path:

@@ -21,9 +21,9 @@ from typing import final
 
 from meshsdk.errors import LifecycleError, MeshError
 from meshsdk.private_file import replace_file
-from meshsdk.shim.envoy_admin import EnvoyAdmin
-from meshsdk.shim.socket_keeper import Berth, SocketKeeper
-from meshsdk.shim.spawning import spawn
+from meshsdk.shim.envoy.admin import EnvoyAdmin
+from meshsdk.shim.envoy.socket_keeper import Berth, SocketKeeper
+from meshsdk.shim.envoy.spawning import spawn
 
 _LOG = logging.getLogger("meshsdk.shim")
 _LOOK = 0.05  # seconds between looks while waiting for an event that Envoy does not announce

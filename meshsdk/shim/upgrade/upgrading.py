@@ -1,4 +1,4 @@
-"""Performs upgrades in place: starts the new Envoy, drains and ends the old one, as `upgrade_machine` decides.
+"""Performs upgrades in place: starts the new Envoy, drains and ends the old one, as `machine` decides.
 
 Made by `upgrade`, one for a shim; one upgrade at a time. Says in the registry (`enrolment`) what goes on.
 """
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import final
 
 from meshsdk.errors import LifecycleError, MeshError
-from meshsdk.shim.envoy_admin import EnvoyUnreachable
-from meshsdk.shim.envoy_process import EnvoyFailed, EnvoyProcess
+from meshsdk.shim.envoy.admin import EnvoyUnreachable
+from meshsdk.shim.envoy.process import EnvoyFailed, EnvoyProcess
 from meshsdk.shim.port import Shim
-from meshsdk.shim.upgrade_machine import End, HandOver, Sight, UpgradeMachine, UpgradePhase, UpgradeTiming
-from meshsdk.shim.versions import find, said_version
+from meshsdk.shim.upgrade.machine import End, HandOver, Sight, UpgradeMachine, UpgradePhase, UpgradeTiming
+from meshsdk.shim.upgrade.versions import find, said_version
 
 _LOG = logging.getLogger("meshsdk.shim")
 _STOP = 5.0  # seconds from SIGTERM to SIGKILL

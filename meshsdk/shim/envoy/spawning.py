@@ -2,7 +2,7 @@
 
 Envoy asks the kernel for SIGTERM when its parent dies (`PR_SET_PDEATHSIG`), and to the kernel the parent is the
 *thread* that started it: an Envoy started from the thread of one command would end with that command. Used by
-`envoy_process`.
+`process`.
 """
 
 from __future__ import annotations

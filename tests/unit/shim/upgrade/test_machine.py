@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshsdk.shim.upgrade_machine import End, HandOver, Look, Sight, UpgradeMachine, UpgradePhase, UpgradeTiming
+from meshsdk.shim.upgrade.machine import End, HandOver, Look, Sight, UpgradeMachine, UpgradePhase, UpgradeTiming
 
 TIMING = UpgradeTiming(start=30.0, probation=1.0, drain=15.0, watch=5.0)
 COMING = Sight(new_runs=True, serves=False, old_runs=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshsdk.shim.handover_wire import (
+from meshsdk.shim.envoy.handover_wire import (
     Ask,
     Asked,
     NotHandover,

@@ -1,6 +1,6 @@
 """uvicorn, with the application as an instance in the registry: drains before the server stops taking connections.
 
-    from meshsdk.lifecycle.uvicorn_hooks import MeshServer
+    from meshsdk.lifecycle.web.uvicorn_hooks import MeshServer
     MeshServer(uvicorn.Config("shop:app", port=8000), app="web", address="10.0.0.7:8000").run()
 
 Imported by applications that use uvicorn, never by meshsdk itself. One process: for several workers, use gunicorn.
@@ -16,9 +16,9 @@ import uvicorn
 
 from meshsdk.errors import ConfigurationError
 from meshsdk.interceptors.activity import ServerActivity
-from meshsdk.lifecycle.announce import announce
 from meshsdk.lifecycle.service import Service
-from meshsdk.lifecycle.web_activity import CountedAsgi
+from meshsdk.lifecycle.web.activity import CountedAsgi
+from meshsdk.lifecycle.web.announce import announce
 
 _GLANCE = 0.1  # seconds between looks at whether uvicorn is in a hurry (a second Ctrl-C)
 

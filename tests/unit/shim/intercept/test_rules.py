@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meshsdk.errors import ConfigurationError
-from meshsdk.shim.intercept_rules import (
+from meshsdk.shim.intercept.rules import (
     Redirect,
     Rules,
     inbound_redirects,

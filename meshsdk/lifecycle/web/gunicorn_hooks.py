@@ -1,7 +1,7 @@
 """gunicorn, with the web application as an instance in the registry: drains before any worker is told to stop.
 
     # gunicorn.conf.py
-    from meshsdk.lifecycle.gunicorn_hooks import GunicornHooks
+    from meshsdk.lifecycle.web.gunicorn_hooks import GunicornHooks
     globals().update(GunicornHooks(app="web", address="10.0.0.7:8000").hooks())
 
 One instance for all workers: they share one address, and gunicorn replaces them as it likes. Imported by that file,
@@ -22,8 +22,8 @@ from typing import Any
 
 from meshsdk.errors import ConfigurationError
 from meshsdk.lifecycle.drain import DrainTiming
-from meshsdk.lifecycle.shared_activity import SLOTS, SharedActivity
-from meshsdk.lifecycle.web_activity import CountedWsgi
+from meshsdk.lifecycle.web.activity import CountedWsgi
+from meshsdk.lifecycle.web.shared_activity import SLOTS, SharedActivity
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OVERTIME = 5.0  # seconds past the drain's own limits that the registrar may take
@@ -63,7 +63,7 @@ class GunicornHooks:
             "instance": self._instance,
         }
         self._registrar = subprocess.Popen(  # noqa: S603 - our own module, by this interpreter
-            [sys.executable, "-m", "meshsdk.lifecycle.web_registrar", json.dumps(arguments)],
+            [sys.executable, "-m", "meshsdk.lifecycle.web.registrar", json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

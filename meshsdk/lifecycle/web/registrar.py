@@ -14,10 +14,10 @@ import sys
 import threading
 
 from meshsdk.errors import MeshError
-from meshsdk.lifecycle.announce import announce
 from meshsdk.lifecycle.drain import DrainTiming
 from meshsdk.lifecycle.service import Service
-from meshsdk.lifecycle.shared_activity import SharedActivity
+from meshsdk.lifecycle.web.announce import announce
+from meshsdk.lifecycle.web.shared_activity import SharedActivity
 
 _TICK = 0.05  # seconds between looks for the first worker
 

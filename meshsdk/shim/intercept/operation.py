@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import final
 
 from meshsdk.errors import ConfigurationError, MeshError
-from meshsdk.shim import upgrade
-from meshsdk.shim.intercept_rules import read_networks, read_ports
-from meshsdk.shim.intercepting import Intercepting, Plan
+from meshsdk.shim.intercept.intercepting import Intercepting, Plan
+from meshsdk.shim.intercept.rules import read_networks, read_ports
 from meshsdk.shim.port import Shim
+from meshsdk.shim.upgrade import operation as upgrade
 
 _LOG = logging.getLogger("meshsdk.shim")
 _WAYS = ("auto", "nft", "iptables", "iptables-nft", "iptables-legacy")

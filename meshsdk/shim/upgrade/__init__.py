@@ -1,0 +1,1 @@
+"""Replacing the running Envoy by another version: `meshsdk shim upgrade`, and ShimSet."""
