@@ -13,7 +13,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 ENSURE := PYTHON=$(PYTHON) VENV=$(VENV) scripts/venv.sh
 
-.PHONY: help demo test test-peers bench lint format proto clean
+.PHONY: help demo test test-peers bench image lint format proto clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,11 @@ bench:  ## every comparison of benchmarks/, side by side with its alternatives
 	@$(ENSURE) bench
 	@scripts/servers.sh
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks $(ARGS)
+
+image:  ## the shim's container: its root file system is built without an engine, and looked into; needs root
+	@$(ENSURE) test
+	@scripts/image_tools.sh
+	@$(BIN)/python scripts/rootfs.py deploy/Containerfile .cache/rootfs --check
 
 lint:  ## ruff, mypy --strict, import contracts, house habits
 	@$(ENSURE) lint

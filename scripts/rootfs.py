@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_SUITE, _MIRROR = "bookworm", "http://deb.debian.org/debian"
+_SUITE = "bookworm"
 _ENVOY = """
 import subprocess, meshsdk.shim.envoy.executable as found
 print(subprocess.check_output([found.default_executable(), "--version"], text=True))
@@ -81,7 +81,7 @@ class Builder:
         name = rest.partition(" AS ")[2] or "rootfs"
         base, root = self._folder / f"base-{_SUITE}", self._folder / name
         if not (base / "etc/debian_version").exists():
-            run("debootstrap", "--variant=minbase", _SUITE, str(base), _MIRROR)
+            run("debootstrap", "--variant=minbase", _SUITE, str(base), _mirror())
         if root.exists():
             shutil.rmtree(root)
         run("cp", "-a", "--reflink=auto", str(base), str(root))
@@ -130,6 +130,15 @@ class Builder:
         command = ("/usr/bin/env", "-i", *settings, *(change if user != "0:0" else ()), *words)
         space = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
         return run(*space, "/bin/sh", "-c", _INSIDE, str(stage.root), str(self._given), *command)
+
+
+def _mirror() -> str:
+    """Returns where this machine gets Debian's packages from."""
+    listed = run("apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages")
+    mirrors = [line.split()[1] for line in listed.splitlines() if line.startswith(f"{_SUITE} ")]
+    if not mirrors:
+        raise SystemExit(f"apt on this machine has no source of Debian {_SUITE}: debootstrap needs one")
+    return mirrors[0]
 
 
 def run(*words: str) -> str:
