@@ -1,7 +1,4 @@
-"""The innermost interceptors of a `grpc.aio` channel in a woven program: each call takes the way that is in force.
-
-One class per shape: grpc.aio registers an interceptor that has several shapes for the first of them only (grpc#40946).
-"""
+"""The innermost interceptors of a `grpc.aio` channel in a woven program: each call takes the way that is in force."""
 
 from __future__ import annotations
 
@@ -9,10 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import grpc.aio
-
 from meshsdk.instrument.path import Path
 from meshsdk.instrument.unsent import never_left
+from meshsdk.interceptors.aio_shapes import of_every_shape
 from meshsdk.interceptors.client_sync import less_time
 from meshsdk.interceptors.continuation import of_aio
 
@@ -69,39 +65,6 @@ class _Router:
         )
 
 
-class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, router: _Router) -> None:
-        self._router = router
-
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self._router.route("unary_unary", continuation, client_call_details, request)
-
-
-class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    def __init__(self, router: _Router) -> None:
-        self._router = router
-
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self._router.route("unary_stream", continuation, client_call_details, request)
-
-
-class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
-    def __init__(self, router: _Router) -> None:
-        self._router = router
-
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self._router.route("stream_unary", continuation, client_call_details, request_iterator)
-
-
-class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
-    def __init__(self, router: _Router) -> None:
-        self._router = router
-
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self._router.route("stream_stream", continuation, client_call_details, request_iterator)
-
-
 def routing_interceptors(woven: WovenAioChannel) -> Sequence[Any]:
     """Returns the interceptors, to be put after the application's own."""
-    router = _Router(woven)
-    return (_UnaryUnary(router), _UnaryStream(router), _StreamUnary(router), _StreamStream(router))
+    return of_every_shape(_Router(woven))

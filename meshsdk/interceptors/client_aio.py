@@ -1,7 +1,4 @@
-"""Client interceptors for a `grpc.aio` channel of the application's own; see `client_sync` for what they do.
-
-One class per shape: grpc.aio registers an interceptor that has several shapes for the first of them only (grpc#40946).
-"""
+"""Client interceptors for a `grpc.aio` channel of the application's own; see `client_sync` for what they do."""
 
 from __future__ import annotations
 
@@ -9,8 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import grpc.aio
-
+from meshsdk.interceptors.aio_shapes import of_every_shape
 from meshsdk.interceptors.client_sync import Paths, less_time
 from meshsdk.interceptors.continuation import of_aio
 
@@ -48,39 +44,6 @@ class _Router:
         )
 
 
-class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, router: _Router) -> None:
-        self._router = router
-
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self._router.route("unary_unary", continuation, client_call_details, request)
-
-
-class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    def __init__(self, router: _Router) -> None:
-        self._router = router
-
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self._router.route("unary_stream", continuation, client_call_details, request)
-
-
-class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
-    def __init__(self, router: _Router) -> None:
-        self._router = router
-
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self._router.route("stream_unary", continuation, client_call_details, request_iterator)
-
-
-class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
-    def __init__(self, router: _Router) -> None:
-        self._router = router
-
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self._router.route("stream_stream", continuation, client_call_details, request_iterator)
-
-
 def aio_client_interceptors(mesh: Any) -> Sequence[Any]:
     """Returns the interceptors for `grpc.aio.insecure_channel(..., interceptors=...)`, over a mesh channel."""
-    router = _Router(mesh)
-    return (_UnaryUnary(router), _UnaryStream(router), _StreamUnary(router), _StreamStream(router))
+    return of_every_shape(_Router(mesh))
