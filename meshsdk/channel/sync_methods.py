@@ -118,18 +118,19 @@ class UnaryUnary(MultiCallable, grpc.UnaryUnaryMultiCallable):  # type: ignore[t
         stub = self._stubs.get(connection) or self.stub(connection)
         connection.begin(None)
         tally.begin(None)
+        failed: grpc.RpcError | None = None
         try:
             answer: tuple[Any, grpc.Call] = stub.with_call(request, limit, metadata, credentials, None, compression)
         except grpc.RpcError as error:
             failed = error
-        else:
-            tally.succeed()
-            if trailing := _trailing_metadata(answer[1]):
-                target.noticed(connection, trailing)
-            return answer
         finally:
             tally.leave()
             connection.end()
+        if failed is None:
+            tally.succeed()  # after `leave`: a report made in between must not count it twice
+            if trailing := _trailing_metadata(answer[1]):
+                target.noticed(connection, trailing)
+            return answer
         options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
         call = BlockingCall(self, target, request, options, began)
         return call.resume(forward, connection, tally, failed)

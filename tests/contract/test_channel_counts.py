@@ -44,6 +44,14 @@ class Sums:
             told.update({name.removeprefix("meshsdk."): count for name, count in load.named})
         return +self._told.get(cluster, Counter())
 
+    def settle(self) -> None:
+        """Waits until no attempt runs: one that is being cancelled is issued and running while its call has ended."""
+        with self._lab.source.loads._lock:
+            tallies = [tally for tally, _ in self._lab.source.loads._tallies.values()]
+        deadline = time.monotonic() + PATIENCE
+        while any(tally.read()[2] for tally in tallies) and time.monotonic() < deadline:
+            time.sleep(0.002)
+
     def come_to(self, cluster: str, **counts: int) -> None:
         """Waits until the counts are these: futures and streams are counted as they end, by another thread."""
         deadline = time.monotonic() + PATIENCE
@@ -88,6 +96,7 @@ def test_cancelled_by_the_application(lab, backend, shape):
     backend.script.began.acquire(timeout=PATIENCE)
     assert running.cancel()
     running.end()
+    sums.settle()
     sums.come_to("c", errors=1, cancelled=1, issued=1)
 
 
@@ -99,6 +108,7 @@ def test_cancelled_by_close(lab, backend, shape):
     backend.script.began.acquire(timeout=PATIENCE)
     caller.close()
     assert running.end().code is grpc.StatusCode.CANCELLED
+    sums.settle()
     sums.come_to("c", errors=1, cancelled=1, issued=1)
 
 
@@ -110,6 +120,7 @@ def test_cancelled_by_the_server(lab, shape):
         backend.script.began.acquire(timeout=PATIENCE)
         backend.server.stop(0).wait()
         code = running.end().code
+        sums.settle()
         sums.come_to("c", errors=1, issued=1, **{f"status.{code.name}": 1})
 
 
