@@ -61,9 +61,16 @@ def units(out: str) -> None:
     }
 
 
+def lifecycle(output: str) -> None:
+    """Not online before it is ready; the stream ends with the handler's own last word."""
+    words = ["online within 0.2 s: False", "online when ready: True", "/readyz: 200"]
+    assert output.splitlines() == [*words, "42/placed", "42/packed", "42/sent", "42/go on elsewhere"]
+
+
 EXPECTED: dict[str, Callable[[str], None]] = {
     "asyncio_client": twenty_calls,
     "calling_application": callers,
+    "going_online": lifecycle,
     "quickstart": twenty_calls,
     "registry_direct": twenty_calls,
     "request_field": field,
