@@ -107,8 +107,15 @@ class WovenAioChannel(grpc.aio.Channel):
             raise grpc.aio.UsageError(_CLOSED)
         path = self._path(way)
         with self._moving:
-            if self.gate.way is way:
+            stays = self.gate.way is way
+            if stays:
                 self.path = path
+        if stays:
+            for one in self._paths.values():
+                if one.channel is path.channel:
+                    one.retirement = None
+        else:  # the gate has moved on meanwhile: nobody else would leave what this one call takes
+            self._leave(path)
         return path
 
     def _path(self, way: Way) -> Path:
@@ -156,18 +163,22 @@ class WovenAioChannel(grpc.aio.Channel):
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
-        if path is None or self._closed or path.way is Way.FALLBACK or self.gate.way is Way.FALLBACK:
-            return  # a fallback is an exception that may end at any moment: neither side of it is closed
-        task = asyncio.get_running_loop().create_task(self._retire(path))
+        if path is not None and path is not self.path and not self._closed:
+            self._leave(path)
+
+    def _leave(self, path: Path) -> None:
+        """A fallback is an exception that may end at any moment: neither side of it is closed."""
+        if path.way is Way.FALLBACK or self.gate.way is Way.FALLBACK:
+            return
+        task = asyncio.get_running_loop().create_task(self._retire(path.leave(time.monotonic())))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _retire(self, path: Path) -> None:
-        retirement = Retirement(path, time.monotonic())
-        while not retirement.due(time.monotonic()):  # noqa: ASYNC110 - calls come and go without telling anybody
-            await asyncio.sleep(_LOOK)
-        used = self.path is not None and self.path.channel is path.channel
-        if used or self._closed or path.channel not in [one.channel for one in self._paths.values()]:
+    async def _retire(self, retirement: Retirement) -> None:
+        path = retirement.path
+        while not (retirement.void or retirement.due(time.monotonic())):
+            await asyncio.sleep(_LOOK)  # calls come and go without telling anybody
+        if retirement.void or self._closed or path.channel not in [one.channel for one in self._paths.values()]:
             return
         for way in [way for way, one in self._paths.items() if one.channel is path.channel]:
             del self._paths[way]

@@ -20,6 +20,7 @@ from meshsdk.instrument.enrolment import DESK, LABEL, OFF, Enrolment
 from meshsdk.instrument.instance import Bound
 from meshsdk.instrument.sync_servers import LEAVING
 from meshsdk.instrument.termination import TERMINATION
+from meshsdk.instrument.unmarked import UnmarkedActivity
 from meshsdk.interceptors.server_aio import ActivityInterceptor, server_interceptors
 from meshsdk.lifecycle.server_parts import activity_of
 
@@ -31,7 +32,7 @@ _NAMES = ("migration_thread_pool", "handlers", "interceptors", "options", "maxim
 
 
 class SwitchedInterceptor(grpc.aio.ServerInterceptor):
-    """The interceptor of meshsdk that lets calls pass untouched while interception is off.
+    """The interceptor of meshsdk; while interception is off it only counts, so that a drain waits for those calls too.
 
     `on` is published by one assignment; a call that reads it late is served as before.
     """
@@ -40,12 +41,12 @@ class SwitchedInterceptor(grpc.aio.ServerInterceptor):
         self.activity = inner.activity  # where `serve` looks for it
         self.on = on
         self._inner = inner
+        self._counting = ActivityInterceptor(UnmarkedActivity(inner.activity))
 
     async def intercept_service(self, continuation: Callable[..., Any], handler_call_details: Any) -> Any:
         """See grpc.aio.ServerInterceptor."""
-        if self.on:
-            return await self._inner.intercept_service(continuation, handler_call_details)
-        return await continuation(handler_call_details)
+        chosen = self._inner if self.on else self._counting
+        return await chosen.intercept_service(continuation, handler_call_details)
 
 
 def make(wrapped: Callable[..., grpc.aio.Server], _instance: Any, args: Any, kwargs: Any) -> Any:

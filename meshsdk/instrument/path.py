@@ -25,10 +25,10 @@ class Path:
     """A channel of grpc or of the mesh, with the calls that took it.
 
     Thread rules: `calls` is appended to and popped from by any thread (both are atomic, with and without the GIL);
-    `_running` is guarded by `_lock`.
+    `_running` is guarded by `_lock`; `retirement` is changed by the owner of the path alone, under the owner's rules.
     """
 
-    __slots__ = ("_lock", "_running", "begin", "calls", "channel", "end", "way")
+    __slots__ = ("_lock", "_running", "begin", "calls", "channel", "end", "retirement", "way")
 
     def __init__(self, way: Way, channel: Any, on_call: Callable[[], None] | None = None) -> None:
         """`on_call`: told of every call, for a path that is an exception."""
@@ -39,6 +39,7 @@ class Path:
         self.end: Callable[[], None] = self.calls.pop
         self._running: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
+        self.retirement: Retirement | None = None  # of the time it was left last; None: calls take it
 
     def _telling(self, on_call: Callable[[], None]) -> Callable[[None], None]:
         def begin(token: None) -> None:
@@ -51,6 +52,11 @@ class Path:
         """Counts a call that outlives the method that made it, until it has ended or nobody holds it."""
         with self._lock:
             self._running.add(call)
+
+    def leave(self, now: float) -> Retirement:
+        """Calls take it no more, or once more not: what runs on it has all of `LONGEST` from `now` on."""
+        self.retirement = Retirement(self, now)
+        return self.retirement
 
     def idle(self) -> bool:
         """Tells whether no call runs on it."""
@@ -70,12 +76,17 @@ def _ended(call: Any) -> bool:
 
 
 class Retirement:
-    """Looks after one path that was left, until it is to be closed. No clock, no thread; used by one of them."""
+    """Looks after one path that was left, until it is to be closed or taken up again. No clock, no thread."""
 
     def __init__(self, path: Path, now: float) -> None:
         """`now`: monotonic seconds."""
         self.path = path
         self._left_at = self._busy_at = now
+
+    @property
+    def void(self) -> bool:
+        """Whether the path was taken up since, even if it was left again: that is another retirement."""
+        return self.path.retirement is not self
 
     def due(self, now: float) -> bool:
         """Tells whether to close the path now."""
@@ -93,13 +104,13 @@ class Undertaker:
     def __init__(self) -> None:
         """Starts nothing before a path is left."""
         self._lock = threading.Lock()
-        self._waiting: dict[Path, tuple[Retirement, Callable[[Path], bool]]] = {}
+        self._waiting: dict[Retirement, Callable[[Retirement], bool]] = {}
         self._thread: threading.Thread | None = None
 
-    def take(self, path: Path, forget: Callable[[Path], bool]) -> None:
-        """Closes `path` in time; `forget` is asked just before and says False if it was taken up again."""
+    def take(self, retirement: Retirement, forget: Callable[[Retirement], bool]) -> None:
+        """Closes its path in time; `forget` is asked just before and says False if it was taken up again."""
         with self._lock:
-            self._waiting.setdefault(path, (Retirement(path, time.monotonic()), forget))
+            self._waiting[retirement] = forget
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="meshsdk-left-paths", daemon=True)
                 self._thread.start()
@@ -109,20 +120,20 @@ class Undertaker:
             time.sleep(_LOOK)
             now = time.monotonic()
             with self._lock:
-                due = [(path, forget) for path, (one, forget) in self._waiting.items() if one.due(now)]
-                for path, _ in due:
-                    del self._waiting[path]
+                due = [(one, forget) for one, forget in self._waiting.items() if one.void or one.due(now)]
+                for one, _ in due:
+                    del self._waiting[one]
                 if not self._waiting and not due:
                     self._thread = None
                     return
-            for path, forget in due:
-                self._close(path, forget)
+            for one, forget in due:
+                self._close(one, forget)
 
     @staticmethod
-    def _close(path: Path, forget: Callable[[Path], bool]) -> None:
+    def _close(retirement: Retirement, forget: Callable[[Retirement], bool]) -> None:
         try:
-            if forget(path):
-                path.channel.close()
+            if forget(retirement):
+                retirement.path.channel.close()
         except Exception:  # noqa: BLE001 - the others must be closed too
             _LOG.exception("a connection that calls have left could not be closed")
 

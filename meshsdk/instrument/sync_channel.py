@@ -17,7 +17,7 @@ import grpc
 from meshsdk.channel.failure import CLOSED_CHANNEL
 from meshsdk.instrument.fallback import Reason
 from meshsdk.instrument.gate import Gate
-from meshsdk.instrument.path import Path, Undertaker
+from meshsdk.instrument.path import Path, Retirement, Undertaker
 from meshsdk.instrument.sync_methods import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshsdk.instrument.way import Way
 
@@ -62,6 +62,11 @@ class WovenChannel(grpc.Channel):
             path = self._path(way)
             if self.gate.way is way:
                 self.path = path
+                for one in self._paths.values():
+                    if one.channel is path.channel:
+                        one.retirement = None
+            else:  # the gate has moved on meanwhile: nobody else would leave what this one call takes
+                self._leave(path)
             return path
 
     def _path(self, way: Way) -> Path:
@@ -104,12 +109,12 @@ class WovenChannel(grpc.Channel):
     def _leave(self, path: Path) -> None:
         """A fallback is an exception that may end at any moment: neither side of it is closed."""
         if path.way is not Way.FALLBACK and self.gate.way is not Way.FALLBACK:
-            _UNDERTAKER.take(path, self._forget)
+            _UNDERTAKER.take(path.leave(time.monotonic()), self._forget)
 
-    def _forget(self, path: Path) -> bool:
+    def _forget(self, retirement: Retirement) -> bool:
+        path = retirement.path
         with self._lock:
-            used = self.path is not None and self.path.channel is path.channel
-            if used or self._closed or path.channel in [one.channel for one in self._subscribers.values()]:
+            if retirement.void or self._closed or path.channel in [one.channel for one in self._subscribers.values()]:
                 return False
             for way in [way for way, one in self._paths.items() if one.channel is path.channel]:
                 del self._paths[way]

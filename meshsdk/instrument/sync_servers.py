@@ -22,6 +22,7 @@ from meshsdk.instrument import weaving
 from meshsdk.instrument.enrolment import DESK, LABEL, OFF, Enrolment
 from meshsdk.instrument.instance import Bound
 from meshsdk.instrument.termination import TERMINATION
+from meshsdk.instrument.unmarked import UnmarkedActivity
 from meshsdk.interceptors.server_sync import ActivityInterceptor, server_interceptors
 from meshsdk.lifecycle.server_parts import activity_of
 
@@ -33,7 +34,7 @@ LEAVING = 25.0  # seconds; a drain takes 15 at most, and telling a registry that
 
 
 class SwitchedInterceptor(grpc.ServerInterceptor):
-    """The interceptor of meshsdk that lets calls pass untouched while interception is off.
+    """The interceptor of meshsdk; while interception is off it only counts, so that a drain waits for those calls too.
 
     `on` is published by one assignment; a call that reads it late is served as before.
     """
@@ -42,12 +43,12 @@ class SwitchedInterceptor(grpc.ServerInterceptor):
         self.activity = inner.activity  # where `serve` looks for it
         self.on = on
         self._inner = inner
+        self._counting = ActivityInterceptor(UnmarkedActivity(inner.activity))
 
     def intercept_service(self, continuation: Callable[..., Any], handler_call_details: Any) -> Any:
         """See grpc.ServerInterceptor."""
-        if self.on:
-            return self._inner.intercept_service(continuation, handler_call_details)
-        return continuation(handler_call_details)
+        chosen = self._inner if self.on else self._counting
+        return chosen.intercept_service(continuation, handler_call_details)
 
 
 _NAMES = ("thread_pool", "handlers", "interceptors", "options", "maximum_concurrent_rpcs", "compression", "xds")
