@@ -176,8 +176,9 @@ class WovenAioChannel(grpc.aio.Channel):
 
     async def _retire(self, retirement: Retirement) -> None:
         path = retirement.path
-        while not (retirement.void or retirement.due(time.monotonic())):
-            await asyncio.sleep(_LOOK)  # calls come and go without telling anybody
+        # Calls come and go without telling anybody.
+        while not (retirement.void or retirement.due(time.monotonic())):  # noqa: ASYNC110 - see above
+            await asyncio.sleep(_LOOK)
         if retirement.void or self._closed or path.channel not in [one.channel for one in self._paths.values()]:
             return
         for way in [way for way, one in self._paths.items() if one.channel is path.channel]:

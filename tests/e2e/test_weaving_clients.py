@@ -248,6 +248,24 @@ def test_the_program_runs_as_python_would_run_it(lab, tmp_path):
     assert process.stop() == 3
 
 
+def test_a_program_without_grpc_pays_for_a_finder_only(lab, tmp_path):
+    """Nothing is imported for the mesh before grpc is; looking for grpc is no import; its module is as ever."""
+    program = tmp_path / "late.py"
+    program.write_text(
+        "import importlib.util, sys\n"
+        "def present(): return sorted({'wrapt', 'meshsdk', 'grpc'} & sys.modules.keys())\n"
+        "def ours(): return [one for one in sys.meta_path if type(one).__module__ == 'sitecustomize']\n"
+        "print(present(), importlib.util.find_spec('grpc').name, len(ours()), flush=True)\n"
+        "import grpc\n"
+        "print(type(grpc.insecure_channel('orders:1')).__name__, len(ours()))\n"
+        "print(type(grpc.__loader__).__name__, grpc.__spec__.loader is grpc.__loader__)\n"
+    )
+    process = lab.start(str(program))
+    assert process.line() == "[] grpc 1"
+    assert process.line() == "WovenChannel 0"
+    assert process.line() == "SourceFileLoader True"
+
+
 def test_a_forked_child_has_ways_of_its_own(lab, tmp_path):
     """A channel made at import is called, then called in a child and in the parent: both take the mesh."""
     program = tmp_path / "forking.py"
