@@ -127,8 +127,9 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _moment(text: str) -> float:
     try:
         return rollout.moment(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected 90s, 10m, 2h, 1d, or ISO 8601; got {text!r}") from None
+    except (ValueError, OverflowError):
+        words = f"expected 90s, 10m, 2h, 1d, or ISO 8601, since 1970; got {text[:40]!r}"
+        raise argparse.ArgumentTypeError(words) from None
 
 
 def _add_resources(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

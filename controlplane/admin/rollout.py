@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from controlplane.loads.book import LoadBook
-from controlplane.loads.report import conclude, facts, service_of
+from controlplane.loads.report import LATEST, conclude, facts, service_of
 from controlplane.plane import Plane
 from controlplane.server.status import ClientInfo
 from meshsdk.errors import ConfigurationError
@@ -42,7 +42,7 @@ class RolloutReports:
         now = self._clock()
         app = query.get("app", [""])[0][:253]
         until = _seconds(query, "until", now)
-        since = _seconds(query, "since", until - _SPAN)
+        since = _seconds(query, "since", max(0.0, until - _SPAN))
         if since >= until:
             raise ConfigurationError(f"since {since:.0f} is not before until {until:.0f}")
         page = self._book.page(since, until)
@@ -64,8 +64,8 @@ def _seconds(query: Mapping[str, list[str]], name: str, otherwise: float) -> flo
         value = float(text) if text else otherwise
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise ConfigurationError(f"{name}={text[:80]!r}: expected unix seconds")
+    if not 0 <= value <= LATEST:  # nan is not either
+        raise ConfigurationError(f"{name}={text[:40]!r}: expected unix seconds, from 0 to {LATEST}")
     return value
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from controlplane.admin.client import AdminClient, AdminError
 from controlplane.commands.output import OK, say, table, yaml_text
 from controlplane.commands.serve import ADMIN
-from controlplane.loads.report import conclude
+from controlplane.loads.report import LATEST, conclude
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -25,8 +25,12 @@ def moment(text: str) -> float:
     """Reads `10m` (ago), or ISO 8601 (local time unless it says); returns unix seconds. Raises ValueError."""
     ago = _AGO.fullmatch(text)
     if ago:
-        return time.time() - float(ago[1]) * _UNITS[ago[2]]
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()  # Python 3.10 knows no Z
+        at = time.time() - float(ago[1]) * _UNITS[ago[2]]
+    else:
+        at = datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()  # Python 3.10 knows no Z
+    if not 0 <= at <= LATEST:
+        raise ValueError(f"{text[:40]!r} is before 1970, or after the year 9999")
+    return at
 
 
 def report(arguments: argparse.Namespace) -> int:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controlplane.loads.buckets import Buckets, Counted, Key
 from controlplane.loads.roll import Roll, Stay
 
 INTERVAL = 5.0  # seconds between the reports of a client
+SOON = 3.0  # seconds that a new client may take to open its stream of reports
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """What is known of a span. `begin` and `end`: of the buckets that it touches; `kept_since`: nothing older is held.
 
-    `reporters` and `connected`: streams of reports, and of xDS, that overlap the span.
+    `reporters` and `connected`: streams of reports, and of xDS, that overlap the span; reporters also soon after it.
     """
 
     begin: float
@@ -53,10 +54,12 @@ class LoadBook:
         with self._lock:
             self._reporters.opened(stream, stay)
 
-    def report(self, stream: int, node: str, counted: Mapping[str, Counted], now: float) -> None:
-        """A client told what its calls came to, by cluster, since its last report."""
+    def report(
+        self, stream: int, node: str, counted: Mapping[str, Counted], now: float, number: int | None = None
+    ) -> None:
+        """A client told what its calls came to, by cluster, since its last report. `number`: see `Roll.told`."""
         with self._lock:
-            self._reporters.told(stream, now)
+            self._reporters.told(stream, now, number, news=bool(counted))
             for cluster, one in counted.items():
                 if any(one.numbers()):
                     self._buckets.add(now, (node, cluster), one)
@@ -70,6 +73,6 @@ class LoadBook:
         """Returns what is known of a span."""
         with self._lock:
             counted, begin, end = self._buckets.between(since, until)
-            reporters = tuple(replace(stay) for stay in self._reporters.within(begin, end))
-            connected = tuple(replace(stay) for stay in self._connected.within(begin, end))
+            reporters = tuple(self._reporters.within(begin, end + SOON))
+            connected = tuple(self._connected.within(begin, end))
             return Page(begin, end, self._buckets.kept_since, counted, reporters, connected)

@@ -6,17 +6,19 @@ throughout, because they travel from the one to the other. Pure: times are argum
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from controlplane.loads.book import INTERVAL, Page
+from controlplane.loads.book import INTERVAL, SOON, Page
 from controlplane.loads.buckets import FIELDS, Counted
 from controlplane.loads.roll import Stay
 
 _LATE = 3 * INTERVAL  # seconds without a report after which an open stream counts as silent
-_SOON = 3.0  # seconds that a new client may take to open its stream of reports
+_AHEAD = 1.0  # seconds by which a stream of reports may be booked before its xDS stream
+LATEST = 253_402_300_799  # the last second of the year 9999: times in reports are from 0 to here
 _SHOWN = 10  # clients and clusters named in the statement; the others are counted
 Row = dict[str, Any]
 
@@ -40,7 +42,7 @@ def facts(
         for (node, cluster), counted in sorted(page.counted.items())
         if not app or service_of(cluster) == app
     ]
-    doubts = list(_doubts(page, since, min(until, now), concerns))
+    doubts = list(_doubts(page, since, min(page.end, now), concerns))
     if page.kept_since > since:
         doubts.insert(0, f"nothing is known of calls before {_time(page.kept_since)}")
     notes = []
@@ -67,38 +69,55 @@ def _row(counted: Counted) -> Row:
 
 def _doubts(page: Page, since: float, until: float, concerns: Mapping[str, bool]) -> Iterator[str]:
     """Yields whose calls may be missing, and why."""
-    known = {stay.node for stay in page.reporters}
     for stay in page.reporters:
+        told = stay.opened if stay.told is None else stay.told
         if stay.closed is None:
-            told = stay.opened if stay.told is None else stay.told
             if told < until - _LATE:
                 yield f"{stay.node} is silent since {_time(told)}"
-        elif not stay.complete and stay.closed >= since and not _came_back(stay, page.reporters):
+        elif not stay.complete and told < until and stay.closed >= page.begin:
             last = (
                 "ever reporting" if stay.told is None else f"a last report: the one before came at {_time(stay.told)}"
             )
             yield f"{stay.node} went at {_time(stay.closed)} without {last}"
-    for stay in _silent(page.connected, known, until, concerns):
+        if stay.elsewhere and page.kept_since <= since and page.begin < stay.opened:
+            yield f"{stay.node} came at {_time(stay.opened)}, and {stay.elsewhere} reports of it before that did not"
+    for stay in _silent(page, until, concerns):
         when = "is connected" if stay.closed is None else f"was connected until {_time(stay.closed)}"
         yield f"{stay.node} ({stay.agent or 'unknown client'}) {when} and does not report"
 
 
-def _silent(connected: Iterable[Stay], known: set[str], until: float, concerns: Mapping[str, bool]) -> Iterator[Stay]:
+def _silent(page: Page, until: float, concerns: Mapping[str, bool]) -> Iterator[Stay]:
+    """Yields one xDS stream of each node that has more of them than streams of reports went with.
+
+    By streams, because two processes may have one node id: each reports on a stream of its own, which begins after its
+    xDS stream.
+    """
+    reporters: dict[str, list[Stay]] = {}
+    for stay in sorted(page.reporters, key=_closed):
+        reporters.setdefault(stay.node, []).append(stay)
     told: set[str] = set()
-    for stay in connected:
-        new = stay.closed is None and stay.opened > until - _SOON
-        if stay.node in known or stay.node in told or new or not concerns.get(stay.node, stay.closed is not None):
+    for stay in sorted(page.connected, key=_closed):
+        free = reporters.get(stay.node, [])
+        its = next((one for one in free if _goes_with(one, stay)), None)
+        if its is not None:
+            if its.process:
+                free.remove(its)
+            continue
+        new = stay.opened > until - SOON
+        if stay.node in told or new or not concerns.get(stay.node, stay.closed is not None):
             continue
         told.add(stay.node)
         yield stay
 
 
-def _came_back(stay: Stay, reporters: Iterable[Stay]) -> bool:
-    """Tells whether the same process reports again: then what it had not told came with its next report."""
-    return bool(stay.process) and any(
-        one.process == stay.process and one.node == stay.node and one.opened >= (stay.closed or 0.0)
-        for one in reporters
-    )
+def _goes_with(reporter: Stay, stay: Stay) -> bool:
+    """Tells whether a client may report on one stream for another, of xDS. Stock ones go on with it on the next."""
+    begun = stay.opened - _AHEAD if reporter.process else -math.inf
+    return begun <= reporter.opened <= _closed(stay) + SOON and _closed(reporter) >= stay.opened
+
+
+def _closed(stay: Stay) -> float:
+    return math.inf if stay.closed is None else stay.closed
 
 
 def conclude(found: Sequence[tuple[str, Mapping[str, Any]]]) -> Row:
@@ -152,12 +171,12 @@ def _statement(report: Row) -> str:
     to = f" to {report['app']}" if report["app"] else ""
     span = f"between {_time(report['since'])} and {_time(report['until'])}"
     if not total["calls"]:
-        what = f"no calls{to} were reported {span}"
+        what = f"no calls through the mesh{to} were reported {span}"
     else:
         rest = ", ".join(f"{total[name]} {name}" for name in ("failed", "cancelled", "retried", "moved", "doubled"))
         clients = f"{callers} client{'' if callers == 1 else 's'}"
         head = "zero failed" if report["zero_failed"] else "NOT zero"
-        what = f"{head}: {total['calls']} calls{to} from {clients} {span}: {rest}"
+        what = f"{head}: {total['calls']} calls through the mesh{to} from {clients} {span}: {rest}"
     if not report["zero_failed"]:
         what += f"; failed: {_failures(report['clients'])}"
     doubts = report["doubts"]

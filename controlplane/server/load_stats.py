@@ -103,14 +103,15 @@ class LoadStatsService:
             every = load_wire.ALL_CLUSTERS in node.features
             listed = None if every else tuple(await asyncio.to_thread(self._list))
             await context.write(load_wire.order(INTERVAL, listed))
-            self._book.report(stream, name, counted, self._clock())
+            if counted:  # as a rule the first message only says who reports
+                self._book.report(stream, name, counted, self._clock())
             while True:
                 raw = await context.read()
                 if raw is grpc.aio.EOF:
                     return
                 message, counted = load_wire.read(raw)
                 complete = load_wire.is_last(message)
-                self._book.report(stream, name, counted, self._clock())
+                self._book.report(stream, name, counted, self._clock(), load_wire.number_of(message))
         finally:
             self._book.end(stream, self._clock(), complete=complete)
 

@@ -20,7 +20,8 @@ METHOD = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
 ALL_CLUSTERS = "envoy.lrs.supports_send_all_clusters"
 _NAMED = ("cancelled", "retried", "moved", "doubled")  # load_metric_stats `meshsdk.NAME`
 _OURS, _STATUS = "meshsdk.", "meshsdk.status."
-_PROCESS, _LAST = "meshsdk.process", "meshsdk.last_report"  # in the node's metadata
+# In the node's metadata.
+_PROCESS, _NUMBER, _LAST = "meshsdk.process", "meshsdk.report_number", "meshsdk.last_report"
 # gRPC's statuses; clients may make names up.
 _STATUSES = frozenset(
     (
@@ -104,6 +105,12 @@ def process_of(node: base_pb2.Node) -> str:
     if _PROCESS not in node.metadata.fields:
         return ""
     return str(node.metadata.fields[_PROCESS].string_value)[:64]
+
+
+def number_of(node: base_pb2.Node) -> int | None:
+    """Returns how many reports with counts a client's process says to have sent so far; None if it says no count."""
+    number = node.metadata.fields[_NUMBER].number_value if _NUMBER in node.metadata.fields else -1.0
+    return int(number) if 0 <= number <= _MOST_CALLS else None
 
 
 def is_last(node: base_pb2.Node) -> bool:

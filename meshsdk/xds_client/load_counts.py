@@ -138,6 +138,7 @@ class LoadCounts:
         self._servers_of = servers_of
         self._lock = threading.Lock()
         self._tallies: dict[Place, tuple[Tally, _Told]] = {}
+        self._taken: Counter[str] = Counter()  # reports with counts, by server
         self._on_wanted: Callable[[], None] = lambda: None
 
     def listen(self, on_wanted: Callable[[], None]) -> None:
@@ -186,7 +187,13 @@ class LoadCounts:
                     told.quiet += 1
                     if told.quiet > _QUIET:
                         del self._tallies[place]
+            self._taken[server] += bool(loads)
         return loads
+
+    def taken(self, server: str) -> int:
+        """Returns how often `take` gave counts: a server that misses such a report knows that counts were lost."""
+        with self._lock:
+            return self._taken[server]
 
 
 def _since(tally: Tally, told: _Told) -> Load | None:

@@ -228,7 +228,8 @@ class LoadReporter:
 
     def _report(self, link: _Link, stream: LoadStream, *, last: bool) -> None:
         loads = self._loads.take(link.server, link.reports.clusters)
-        stream.send(self._codec.report(loads, link.reports.covered(self._clock()), last=last))
+        number = self._loads.taken(link.server)
+        stream.send(self._codec.report(loads, link.reports.covered(self._clock()), number, last=last))
         if last:
             stream.done()
 

@@ -111,7 +111,8 @@ def test_what_is_sent():
     assert stats.load_report_interval.ToSeconds() >= 1
     (locality,) = stats.upstream_locality_stats
     assert (locality.total_successful_requests, locality.total_error_requests) == (1, 0)
-    assert not report.node.metadata.fields
+    assert dict(report.node.metadata) == {"meshsdk.report_number": 1}
+    assert last.node.metadata["meshsdk.report_number"] == 2
     assert last.node.metadata["meshsdk.last_report"]
     (locality,) = last.cluster_stats[0].upstream_locality_stats
     assert (locality.total_error_requests, locality.total_issued_requests) == (1, 1)
@@ -238,6 +239,29 @@ def test_client_that_must_be_told_clusters(ours: Ours):
         assert list(call) == []
     (stay,) = ours.page().reporters
     assert (stay.node, stay.complete) == ("old", False)
+
+
+def test_report_that_never_came(ours: Ours):
+    """The numbers of reports reach the book: a process that is back clears the doubt only if none is missing."""
+
+    def told(process: str, *numbers: int) -> None:
+        messages = [lrs_pb2.LoadStatsRequest() for _ in range(1 + len(numbers))]
+        messages[0].node.id = "web-1"
+        messages[0].node.metadata.update({"meshsdk.process": process})
+        for message, number in zip(messages[1:], numbers, strict=True):
+            message.node.metadata.update({"meshsdk.report_number": number})
+            message.cluster_stats.add(cluster_name="orders")
+        assert len(list(channel.stream_stream(METHOD)(iter([one.SerializeToString() for one in messages])))) == 1
+
+    with grpc.insecure_channel(f"127.0.0.1:{ours.port}") as channel:
+        told("whole")
+        told("whole", 1)
+        told("whole", 2)
+        told("lossy")
+        told("lossy", 2)
+    found = [(stay.process, stay.complete, stay.told is not None) for stay in ours.page().reporters]
+    whole = [("whole", True, False), ("whole", True, True), ("whole", False, True)]
+    assert found == [*whole, ("lossy", False, False), ("lossy", False, True)]
 
 
 def test_bad_reports_are_refused(ours: Ours):

@@ -79,7 +79,9 @@ def test_two_clients_of_two_control_planes(config: Path) -> None:
         asked = meshctl("rollout-report", "orders", "--since", began, "-o", "json", *servers)
         assert asked.returncode == 0, asked.stderr
         found = json.loads(asked.stdout)
-        assert found["statement"].startswith("zero failed: 100 calls to orders from 2 clients between ")
+        assert found["statement"].startswith(
+            "zero failed: 100 calls through the mesh to orders from 2 clients between "
+        )
         assert found["statement"].endswith(": 0 failed, 0 cancelled, 0 retried, 0 moved, 0 doubled")
         assert (found["complete"], found["zero_failed"], found["doubts"]) == (True, True, [])
         assert {row["client"]: row["calls"] for row in found["clients"]} == {"web-1": 60, "web-2": 40}

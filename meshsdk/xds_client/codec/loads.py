@@ -12,7 +12,8 @@ from google.protobuf.message import DecodeError
 from meshsdk.xds_client.load_counts import Load
 
 METHOD = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
-_PROCESS, _LAST = "meshsdk.process", "meshsdk.last_report"  # ours, in the node's metadata
+# Ours, in the node's metadata.
+_PROCESS, _NUMBER, _LAST = "meshsdk.process", "meshsdk.report_number", "meshsdk.last_report"
 _ALL_CLUSTERS = "envoy.lrs.supports_send_all_clusters"  # client feature of LRS: the server need not list clusters
 
 
@@ -33,9 +34,13 @@ def first_request(node: base_pb2.Node, process: str) -> bytes:
     return data
 
 
-def report(loads: list[Load], seconds: float, *, last: bool) -> bytes:
-    """Returns a report of what came about in the last `seconds`, one entry for each cluster. `last`: no more come."""
+def report(loads: list[Load], seconds: float, number: int, *, last: bool) -> bytes:
+    """Returns a report of what came about in the last `seconds`, one entry for each cluster.
+
+    `number`: see `LoadCounts.taken`; `last`: no more come.
+    """
     message = lrs_pb2.LoadStatsRequest()
+    message.node.metadata.update({_NUMBER: number})
     if last:
         message.node.metadata.update({_LAST: True})
     clusters: dict[tuple[str, str], load_report_pb2.ClusterStats] = {}

@@ -40,6 +40,7 @@ def test_a_report_tells_what_is_new():
     tally.succeed()
     (load,) = loads.take(SERVER, None)
     assert (load.succeeded, load.errors, load.issued, load.named) == (1, 0, 1, ())
+    assert (loads.taken(SERVER), loads.taken("other:1")) == (2, 0)  # one of the three had nothing
 
 
 def test_calls_that_run():

@@ -40,8 +40,8 @@ def test_zero_failed(book):
     """Where nothing failed and everybody told, the statement says so in one sentence."""
     found = report(book, "orders")
     assert found["statement"] == (
-        "zero failed: 122 calls to orders from 2 clients between 2001-09-09T01:50:00Z and 2001-09-09T01:51:00Z: "
-        "0 failed, 2 cancelled, 2 retried, 2 moved, 0 doubled"
+        "zero failed: 122 calls through the mesh to orders from 2 clients between 2001-09-09T01:50:00Z and "
+        "2001-09-09T01:51:00Z: 0 failed, 2 cancelled, 2 retried, 2 moved, 0 doubled"
     )
     assert (found["zero_failed"], found["complete"], found["doubts"], found["notes"]) == (True, True, [], [])
     assert found["total"]["calls"] == 122
@@ -56,14 +56,16 @@ def test_failed(book):
     book.report(2, "web-2", {"orders|v1": Counted(failed=5, doubled=1)}, NOW + 6)
     found = report(book, "orders")
     assert not found["zero_failed"]
-    assert found["statement"].startswith("NOT zero: 130 calls to orders from 2 clients")
+    assert found["statement"].startswith("NOT zero: 130 calls through the mesh to orders from 2 clients")
     failures = "failed: 5 of web-2 to orders|v1, 3 of web-1 to orders (1 ABORTED, 2 UNAVAILABLE)"
     assert found["statement"].endswith(failures)
 
 
 def test_no_calls(book):
     """A span without calls does not claim that none failed."""
-    assert report(book, "payments")["statement"].startswith("no calls to payments were reported between")
+    assert report(book, "payments")["statement"].startswith(
+        "no calls through the mesh to payments were reported between"
+    )
 
 
 def test_older_than_what_is_kept(book):
@@ -75,7 +77,7 @@ def test_older_than_what_is_kept(book):
 
 
 def test_client_that_vanished(book):
-    """A client whose stream broke without a last report is named, unless the same process reports again."""
+    """A client whose stream broke without a last report is named, whoever else reports with its name."""
     reporting(book, 3, "web-3", NOW + 10, "one")
     book.report(3, "web-3", {}, NOW + 20)
     book.end(3, NOW + 22, complete=False)
@@ -87,9 +89,91 @@ def test_client_that_vanished(book):
     ]
     reporting(book, 5, "web-3", NOW + 23, "another")
     assert len(report(book)["doubts"]) == 3  # it is silent as well
-    reporting(book, 6, "web-3", NOW + 24, "one")
-    book.report(6, "web-3", {}, NOW + 60)
-    assert not any(text.startswith("web-3 went") for text in report(book)["doubts"])
+
+
+def doubts(book: LoadBook, **span) -> list[str]:
+    """The doubts about one client, without its name."""
+    return [text.removeprefix("web-3 ") for text in report(book, **span)["doubts"]]
+
+
+CALLS = {"orders": Counted(5)}
+
+
+def test_broken_stream_of_which_nothing_is_missing(book):
+    """A process that reports again clears the doubt once it has told, if no number of its reports is missing."""
+    reporting(book, 3, "web-3", NOW + 10)
+    book.report(3, "web-3", CALLS, NOW + 20, 1)
+    book.report(3, "web-3", {}, NOW + 25, 1)
+    book.end(3, NOW + 27, complete=False)
+    book.disconnected(3, NOW + 27)
+    reporting(book, 4, "web-3", NOW + 30)
+    assert len(doubts(book, now=NOW + 31)) == 1  # it has not told yet
+    book.report(4, "web-3", CALLS, NOW + 35, 2)
+    assert doubts(book, now=NOW + 36) == []
+    book.end(4, NOW + 37, complete=False)
+    assert len(doubts(book, now=NOW + 38)) == 1
+
+
+def test_report_that_was_lost_with_its_stream(book):
+    """A process that reports again after a report that never came leaves the doubt, up to when it was back."""
+    reporting(book, 3, "web-3", NOW + 10)
+    book.report(3, "web-3", CALLS, NOW + 20, 1)
+    book.end(3, NOW + 22, complete=False)
+    reporting(book, 4, "web-3", NOW + 40)
+    book.report(4, "web-3", CALLS, NOW + 45, 3)
+    book.report(4, "web-3", {}, NOW + 59, 3)
+    lost = "went at 2001-09-09T01:50:40Z without a last report: the one before came at 2001-09-09T01:50:20Z"
+    assert doubts(book) == doubts(book, since=NOW + 30) == [lost]
+    assert doubts(book, since=NOW + 50) == []
+
+
+def test_report_that_was_lost_with_a_stream_that_told_nothing(book):
+    """The first report of a process is missed as well when its stream broke with it."""
+    reporting(book, 3, "web-3", NOW + 10)
+    book.end(3, NOW + 17, complete=False)
+    reporting(book, 4, "web-3", NOW + 20)
+    book.report(4, "web-3", CALLS, NOW + 59, 2)
+    assert doubts(book) == ["went at 2001-09-09T01:50:20Z without ever reporting"]
+
+
+def test_reports_that_another_control_plane_may_have(book):
+    """A process that has sent reports which this control plane never had is named where the span begins before it."""
+    reporting(book, 3, "web-3", NOW + 10)
+    book.report(3, "web-3", CALLS, NOW + 59, 3)
+    assert doubts(book) == ["came at 2001-09-09T01:50:10Z, and 2 reports of it before that did not"]
+    assert doubts(book, since=NOW + 20) == []
+
+
+def test_client_that_went_long_after(book):
+    """A client that was killed after the span, all of which it had told, does not make it doubtful."""
+    reporting(book, 3, "web-3", NOW + 10)
+    for number in range(1, 20):
+        book.report(3, "web-3", CALLS, NOW + 10 + 5 * number, number)
+    book.end(3, NOW + 108, complete=False)
+    book.disconnected(3, NOW + 108)
+    assert doubts(book, now=NOW + 200) == []
+    assert len(doubts(book, until=NOW + 108, now=NOW + 200)) == 1
+
+
+@pytest.mark.parametrize("connected", [9, 30])
+def test_second_process_of_one_node(book, connected):
+    """Of two processes with one node id, one that was killed before it reported is missed."""
+    reporting(book, 3, "web-3", NOW + 10)
+    book.report(3, "web-3", CALLS, NOW + 59, 1)
+    book.connected(4, "web-3", "meshsdk", NOW + connected)
+    book.disconnected(4, NOW + 33)
+    (doubt,) = doubts(book, concerns={"web-3": True})
+    assert doubt.endswith("and does not report")
+
+
+def test_stock_client_whose_xds_stream_begins_again(book):
+    """Stock gRPC goes on with one stream of reports when its xDS stream begins again on the connection."""
+    book.connected(3, "web-3", "gRPC C-core", NOW)
+    book.begin(3, Stay("web-3", "gRPC C-core", "", NOW + 1))
+    book.disconnected(3, NOW + 30)
+    book.connected(4, "web-3", "gRPC C-core", NOW + 31)
+    book.report(3, "web-3", {}, NOW + 59)
+    assert doubts(book, concerns={"web-3": True}) == []
 
 
 def test_clients_that_do_not_say_which_process_they_are(book):

@@ -41,7 +41,15 @@ def test_marks_of_our_own_client():
     assert (load_wire.process_of(made.node), load_wire.is_last(made.node)) == ("", False)
     made.node.metadata.update({"meshsdk.process": "p", "meshsdk.last_report": True})
     node, _ = load_wire.read(made.SerializeToString())
-    assert (load_wire.process_of(node), load_wire.is_last(node)) == ("p", True)
+    assert (load_wire.process_of(node), load_wire.is_last(node), load_wire.number_of(node)) == ("p", True, None)
+
+
+@pytest.mark.parametrize(("told", "number"), [(0, 0), (7, 7), (-1, None), (1e300, None), (float("nan"), None)])
+def test_number_of_a_report(told, number):
+    """The number that our own client gives a report; None for what is none."""
+    made = lrs_pb2.LoadStatsRequest()
+    made.node.metadata.update({"meshsdk.report_number": told})
+    assert load_wire.number_of(made.node) == number
 
 
 def _too_many() -> bytes:
