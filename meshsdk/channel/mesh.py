@@ -27,8 +27,9 @@ from meshsdk.channel.threads import Options, ThreadScope
 from meshsdk.errors import ConfigurationError, LifecycleError
 from meshsdk.interceptors.client_aio import aio_client_interceptors
 from meshsdk.interceptors.client_sync import sync_client_interceptors
+from meshsdk.model.endpoints import Health
 from meshsdk.model.migration import Migration
-from meshsdk.model.snapshot import Snapshot, Unresolvable
+from meshsdk.model.snapshot import BrokenCluster, ResolvedCluster, Snapshot, Unresolvable
 from meshsdk.xds_client.client import OnLayer, OnResolution, Watch, XdsClient
 from meshsdk.xds_client.direct import is_mesh_target, read_target
 
@@ -135,7 +136,9 @@ class Mesh:
         return self._client.watch_runtime(name, on_layer)
 
     def follow(self, target: str, follower: Callable[[str], None]) -> Callable[[], None]:
-        """Calls `follower`, from a thread of the mesh, with what keeps the target from being resolved ("": nothing).
+        """Calls `follower`, from a thread of the mesh, with what keeps the target from being called ("": nothing).
+
+        A target whose clusters have no endpoint that takes calls lacks one; one without any cluster lacks nothing.
 
         First when its configuration is complete or known to be out of reach, then at each change, until what is
         returned is called. Raises ConfigurationError for what is no target of a mesh, LifecycleError when closed.
@@ -144,7 +147,7 @@ class Mesh:
             raise ConfigurationError(f"{target!r} is no target of a mesh: xds:///name or mesh:///name")
 
         def on_resolution(resolution: Snapshot | Unresolvable) -> None:
-            follower(resolution.problem if isinstance(resolution, Unresolvable) else "")
+            follower(resolution.problem if isinstance(resolution, Unresolvable) else _lack(resolution))
 
         return self._client.watch(target, on_resolution).cancel
 
@@ -268,6 +271,22 @@ def _migration(service: object, mode: object) -> Migration | None:
         raise ConfigurationError(
             f"set_migration: the mode for {service!r} is {mode!r}; give None, a meshsdk.Migration or its name ({known})"
         ) from None
+
+
+def _lack(snapshot: Snapshot) -> str:
+    """Says what keeps every call to the target from an endpoint; "" when nothing does."""
+    leaves = [leaf for one in snapshot.clusters.values() if isinstance(one, ResolvedCluster) for leaf in one.leaves]
+    offered = (
+        endpoint
+        for leaf in leaves
+        if leaf.endpoints is not None
+        for locality in leaf.endpoints.localities
+        for endpoint in locality.endpoints
+    )
+    if not snapshot.clusters or any(endpoint.health in (Health.HEALTHY, Health.DEGRADED) for endpoint in offered):
+        return ""
+    broken = [one.problem for one in snapshot.clusters.values() if isinstance(one, BrokenCluster)]
+    return next(filter(None, [*broken, *(leaf.problem for leaf in leaves)]), "it has no endpoint that takes calls")
 
 
 def _registries(bootstrap: Bootstrap) -> RegistryFeeds | None:

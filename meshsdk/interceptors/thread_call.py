@@ -2,7 +2,7 @@
 
 Made by `server_sync` for each call. grpcio has no public way to end a call with a status from another thread than the
 handler's (`abort` raises, `cancel` says CANCELLED), so this uses what its own `abort` ends in, where that is there
-(checked: 1.80 to 1.85); elsewhere the call is cancelled.
+(seen: grpcio 1.85); elsewhere the call is cancelled.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The control socket of one service: a Unix socket of this user's that `meshsdk offline` talks to.
 
 One line of JSON asks (`{"do": "status"}` or `{"do": "offline"}`), one line answers with the service's report. Questions
-are answered one after the other on a thread of their own; a silent peer holds it up for a second.
+are answered one after the other on a thread of their own; a peer that is slow to ask or to read holds it up for a
+second each. What is no question is answered with `{"problem": "..."}`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from meshsdk.lifecycle.run_directory import SUFFIX, checked_length, living, private, run_directory
@@ -21,7 +23,7 @@ Report = Callable[[], Mapping[str, object]]
 
 _LOG = logging.getLogger("meshsdk.lifecycle")
 _MAX_LINE = 4096  # bytes of a question
-_PATIENCE = 1.0  # seconds for a peer to ask and to read
+_PATIENCE = 1.0  # seconds for a peer to ask its whole question, and to read the answer
 _numbers = itertools.count()  # its `next` is atomic
 
 
@@ -61,22 +63,37 @@ class ControlSocket:
             except OSError:
                 return  # closed
             with connection:
-                connection.settimeout(_PATIENCE)
                 try:
-                    self._answer(connection)
-                except (OSError, ValueError, TypeError) as error:
+                    question = _line(connection, time.monotonic() + _PATIENCE)
+                    answer = self._answer(question)
+                    connection.settimeout(_PATIENCE)  # of all of it: sendall counts it down
+                    connection.sendall(json.dumps(answer).encode() + b"\n")
+                except Exception as error:  # noqa: BLE001 - whatever it was, the next question is answered
                     _LOG.debug("control socket: a question came to nothing: %s", error)
 
-    def _answer(self, connection: socket.socket) -> None:
-        question = b""
-        while b"\n" not in question and len(question) <= _MAX_LINE:
-            part = connection.recv(_MAX_LINE)
-            if not part:
-                return
-            question += part
-        asked = json.loads(question)
+    def _answer(self, question: bytes) -> Mapping[str, object]:
+        try:
+            asked = json.loads(question)
+        except (ValueError, RecursionError):
+            return {"problem": "not a line of JSON"}
         do = asked.get("do") if isinstance(asked, dict) else None
+        if do not in ("status", "offline"):
+            return {"problem": f"unknown question {str(do)[:40]!r}"}
         if do == "offline":
             self._offline()
-        answer = self._report() if do in ("status", "offline") else {"problem": f"unknown question {str(do)[:40]!r}"}
-        connection.sendall(json.dumps(answer).encode() + b"\n")
+        return self._report()
+
+
+def _line(connection: socket.socket, deadline: float) -> bytes:
+    """Reads up to the end of a line, of the stream or of what a question may be. Raises TimeoutError."""
+    question = b""
+    while b"\n" not in question and len(question) <= _MAX_LINE:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the question did not end in time")
+        connection.settimeout(left)
+        part = connection.recv(_MAX_LINE)
+        if not part:
+            break
+        question += part
+    return question

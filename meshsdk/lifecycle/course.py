@@ -221,10 +221,19 @@ class Course:
     def _change(self, cycle: Cycle, *, quiet: bool) -> Generator[Step, Answer, None]:
         raised = yield Perform(cycle.change)
         if isinstance(raised, BaseException):
-            cycle.result.set_exception(raised)
+            cycle.result.set_exception(_as_told(raised))
         else:
             self._presence.relabel(cycle.labels)
             cycle.result.set_result(quiet)
+
+
+def _as_told(raised: BaseException) -> Exception:
+    """What ends a thread, a task or a generator must not do so to the caller of `cycle`, whose end was not meant."""
+    if isinstance(raised, Exception) and not isinstance(raised, StopIteration | StopAsyncIteration):
+        return raised
+    told = LifecycleError(f"the change of cycle() ended with {raised!r}")
+    told.__cause__ = raised
+    return told
 
 
 def _too_late() -> LifecycleError:

@@ -32,7 +32,7 @@ def drain_at_exit(service: Drainable) -> None:
         _services.add(service)
         if not _registered:
             # What concurrent.futures uses for its pools: these run in reverse order, before threads are waited for.
-            # Python 3.9 to 3.14 have it; without it the drain comes with atexit, too late for calls in a thread pool.
+            # Seen with Python 3.11; without it the drain comes with atexit, too late for calls in a thread pool.
             register = getattr(threading, "_register_atexit", atexit.register)
             register(_drain_all)
             _registered = True

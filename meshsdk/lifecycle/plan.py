@@ -6,7 +6,7 @@ Called by `serve_sync`, `serve_aio` and `announce` before anything is started.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -49,6 +49,7 @@ class Plan:
 
 def make_plan(options: PlanOptions) -> Plan:
     """Builds the plan. Raises ConfigurationError."""
+    _check_names_and_types(options)
     given: object = options.get("depends_on", ())
     targets = _texts(given)
     if targets is None:
@@ -66,6 +67,18 @@ def make_plan(options: PlanOptions) -> Plan:
         handle_signals=options.get("handle_signals", True),
         health_port=options.get("health_port"),
     )
+
+
+def _check_names_and_types(options: Mapping[str, object]) -> None:
+    known = PlanOptions.__annotations__
+    if unknown := [name for name in options if name not in known]:
+        raise ConfigurationError(f"serve({unknown[0]}=...): there is no such option; there are {', '.join(known)}")
+    drain = options.get("drain")
+    if drain is not None and not isinstance(drain, DrainTiming):
+        raise ConfigurationError(f"serve(drain={drain!r}) must be a DrainTiming")
+    for name in ("ready", "handle_signals"):
+        if not isinstance(given := options.get(name, True), bool):
+            raise ConfigurationError(f"serve({name}={given!r}) must be True or False")
 
 
 def _texts(given: object) -> tuple[str, ...] | None:

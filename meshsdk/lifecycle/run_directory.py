@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import stat
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from meshsdk.errors import ConfigurationError
 
 SUFFIX = ".sock"
+_NAME = re.compile(r"([1-9][0-9]{0,9})-[0-9]{1,10}\.sock")  # pid, number in the process
 _MAX_PATH = 107  # bytes of sockaddr_un.sun_path on Linux, without the NUL
 
 
@@ -31,9 +33,19 @@ def private(directory: Path) -> Path:
     """Makes the directory, if it is not there; raises ConfigurationError unless it is this user's alone."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = directory.lstat()
     except OSError as error:
         raise ConfigurationError(f"{directory}: cannot be made: {error.strerror}; set MESHSDK_RUN_DIR") from None
+    return checked_private(directory)
+
+
+def checked_private(directory: Path) -> Path:
+    """Returns a directory that is this user's alone, or not there at all. Raises ConfigurationError for another."""
+    try:
+        found = directory.lstat()
+    except FileNotFoundError:
+        return directory
+    except OSError as error:
+        raise ConfigurationError(f"{directory}: cannot be read: {error.strerror}; set MESHSDK_RUN_DIR") from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise ConfigurationError(f"{directory}: must be a directory of this user, mode 0700; or set MESHSDK_RUN_DIR")
     return directory
@@ -48,24 +60,43 @@ def checked_length(path: Path) -> Path:
 
 def pid_of(path: Path) -> int:
     """Returns the process that a socket's name says it is of; 0 for another kind of name."""
-    text = path.name.split("-")[0]
-    return int(text) if text.isascii() and text.isdigit() else 0
+    found = _NAME.fullmatch(path.name)
+    return int(found[1]) if found else 0
+
+
+def sockets(directory: Path) -> list[Path]:
+    """Lists the sockets of this user in the directory that have a name of ours; everything else there is ignored."""
+    return [path for path in sorted(directory.glob(f"*{SUFFIX}")) if _is_ours(path)] if directory.is_dir() else []
+
+
+def remove_dead(path: Path) -> None:
+    """Removes a socket that nobody listens on, if it is still one of ours."""
+    if _is_ours(path):
+        with contextlib.suppress(OSError):  # another process was quicker
+            path.unlink()
 
 
 def living(directory: Path, timeout: float) -> list[tuple[Path, socket.socket]]:
     """Connects to every socket in the directory and removes those that nobody listens on. The caller closes them."""
     found = []
-    for path in sorted(directory.glob(f"*{SUFFIX}")) if directory.is_dir() else ():
+    for path in sockets(directory):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout)
         try:
             connection.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError):
             connection.close()
-            with contextlib.suppress(OSError):  # another process was quicker
-                path.unlink()
+            remove_dead(path)
         except OSError:  # busy, or not ours: leave it alone
             connection.close()
         else:
             found.append((path, connection))
     return found
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return pid_of(path) > 0 and stat.S_ISSOCK(found.st_mode) and found.st_uid == os.getuid()

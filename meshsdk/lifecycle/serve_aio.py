@@ -88,6 +88,7 @@ class AioService:
         self._news = asyncio.Event()
         self._unlisten: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._changing: asyncio.Task[BaseException | None] | None = None  # the change of a cycle, while one runs
 
     @property
     def instance(self) -> Instance:
@@ -140,10 +141,10 @@ class AioService:
     async def cycle(self, change: Callable[[], object], labels: Mapping[str, str | None] | None = None) -> bool:
         """Goes offline, calls `change` (awaits what it returns, if it can be), and goes online with `labels` changed.
 
-        As `Service.cycle`: `change` runs in the service's task. Cancelling the wait changes nothing.
+        As `Service.cycle`: `change` runs in a task of its own. Cancelling the wait changes nothing.
         """
         task = self._running()
-        if asyncio.current_task() is task:
+        if asyncio.current_task() in (task, self._changing):
             raise LifecycleError("cycle() inside the change of a cycle would wait for itself")
         cycle = make_cycle(change, labels, self.instance)
         self._ask(cycle)
@@ -217,12 +218,22 @@ class AioService:
         """Does what the course says, up to its next wait."""
         while not isinstance(step, Look | Stop):
             if isinstance(step, Perform):
-                step = self._steps.send(await _outcome(step.change))
+                step = self._steps.send(await self._perform(step.change))
             else:
                 self._presence.health.set_serving(serving=step.serving)
                 self._presence.health.tell()
                 step = self._steps.send(None)
         return step
+
+    async def _perform(self, change: Callable[[], object]) -> BaseException | None:
+        """Calls in a task of its own: a CancelledError of the change is told from one of the service's task."""
+        changing = self._changing = asyncio.create_task(_outcome(change))
+        try:
+            await asyncio.wait({changing})
+            return changing.result() if not changing.cancelled() else asyncio.CancelledError()
+        finally:
+            changing.cancel()
+            self._changing = None
 
     async def _terminated(self) -> None:
         # With a timeout: without one, cancelling this would cancel grpc.aio's own future of the shutdown.
@@ -251,6 +262,6 @@ async def _outcome(change: Callable[[], object]) -> BaseException | None:
         result = change()
         if inspect.isawaitable(result):
             await result
-    except Exception as error:  # noqa: BLE001 - it is the caller of `cycle` who is told
+    except BaseException as error:  # noqa: BLE001 - it is the caller of `cycle` who is told; the service goes on
         return error
     return None

@@ -1,6 +1,6 @@
 """What a grpc server was built from: its handlers and interceptors. The only file that reads grpcio's private fields.
 
-grpcio (checked: 1.80 to 1.85) gives no way to ask a server for these. A `grpc.server` keeps them in `_state`; a
+grpcio (seen: 1.85 on Python 3.11) gives no way to ask a server for these. A `grpc.server` keeps them in `_state`; a
 `grpc.aio.server` keeps them in a C structure, whose references Python's garbage collector can list. Where a later
 grpcio hides them elsewhere, the caller is told (None) and asks the application instead; nothing is guessed.
 """

@@ -122,8 +122,9 @@ class Service:
         was quiet as `change` ran: calls that outlast the drain go on. Before the service is online `change` runs at
         once. Cycles asked for at one time follow each other.
 
-        Raises what `change` raised, the labels being as before and the service online again; ConfigurationError for
-        labels that no registry takes, LifecycleError if the service goes offline for good instead.
+        Raises what `change` raised (a LifecycleError caused by it, if that is no Exception, such as SystemExit), the
+        labels being as before and the service online again; ConfigurationError for labels that no registry takes,
+        LifecycleError if the service goes offline for good instead.
         """
         cycle = make_cycle(change, labels, self.instance)
         if threading.current_thread() is self._thread:
@@ -172,8 +173,10 @@ class Service:
             self._host.stop(None)
         finally:
             exits.forget(self)
-            self._close()
-            self._over.set()
+            try:
+                self._close()
+            finally:
+                self._over.set()
 
     def _follow(self, step: Look | Stop) -> None:
         while isinstance(step, Look):
@@ -216,7 +219,7 @@ class Service:
 def _outcome(change: Callable[[], object]) -> BaseException | None:
     try:
         change()
-    except Exception as error:  # noqa: BLE001 - it is the caller of `cycle` who is told
+    except BaseException as error:  # noqa: BLE001 - it is the caller of `cycle` who is told; the service goes on
         return error
     return None
 

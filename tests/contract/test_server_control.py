@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -69,7 +70,17 @@ def test_questions_are_answered(directory):
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"\n", b"[]\n", b'"x"\n', b"{}\n", b'{"do": ["offline"]}\n', b"x" * 10_000 + b"\n"]
+    "nonsense",
+    [
+        b"[" * 4000 + b"\n",
+        b"\xff\n",
+        b"\n",
+        b"[]\n",
+        b'"x"\n',
+        b"{}\n",
+        b'{"do": ["offline"]}\n',
+        b"x" * 10_000 + b"\n",
+    ],
 )
 def test_nonsense_does_nothing(directory, nonsense):
     """What is no question is answered with words or not at all, and the next question is answered."""
@@ -83,6 +94,44 @@ def test_nonsense_does_nothing(directory, nonsense):
         assert answer == b"" or "problem" in json.loads(answer)
         assert json.loads(ask(control.path, b'{"do": "status"}\n')) == {"state": "ONLINE"}
         assert asked == []
+    finally:
+        control.close()
+
+
+def test_a_bad_question_is_answered(directory):
+    """Nesting deeper than a parser follows, and what is no JSON, get words; a report that fails costs no thread."""
+
+    def fail() -> dict[str, object]:
+        raise RecursionError("scripted")
+
+    control = ControlSocket(fail, lambda: None)
+    try:
+        for bad in (b"[" * 4000 + b"\n", b"nonsense\n", b"\n"):
+            assert json.loads(ask(control.path, bad)) == {"problem": "not a line of JSON"}
+        assert ask(control.path, b'{"do": "status"}\n') == b""
+        assert "unknown question" in json.loads(ask(control.path, b'{"do": "dance"}\n'))["problem"]
+    finally:
+        control.close()
+
+
+def drip(slow: socket.socket) -> None:
+    """Sends byte after byte, fewer than a question may have, until it is hung up on."""
+    for _ in range(600):
+        slow.send(b"x")
+        with contextlib.suppress(TimeoutError):
+            slow.recv(1)
+
+
+def test_a_question_has_a_deadline(directory, monkeypatch):
+    """A peer that sends a byte now and then, each in time, is hung up on all the same."""
+    monkeypatch.setattr("meshsdk.lifecycle.control_socket._PATIENCE", 0.3)
+    control = ControlSocket(dict, lambda: None)
+    try:
+        with socket.socket(socket.AF_UNIX) as slow:
+            slow.connect(str(control.path))
+            slow.settimeout(0.05)
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):
+                drip(slow)
     finally:
         control.close()
 

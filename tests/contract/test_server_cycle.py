@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
@@ -86,6 +87,23 @@ def test_a_change_that_fails_leaves_all_as_it_was(serve, registry):
         served.cycle(lambda: None, {"switch": 1})
     with pytest.raises(ConfigurationError, match="longer than"):
         served.cycle(lambda: None, {"switch": "x" * 100_000})
+
+
+@pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_a_change_that_would_end_its_caller_ends_nobody(serve, registry, ending):
+    """SystemExit and the like out of a change: the caller is told in words, the service goes on as it was."""
+    served = serve(registry=registry)
+    served.wait_online()
+
+    def change() -> None:
+        raise ending
+
+    with pytest.raises(LifecycleError, match="the change of cycle") as told:
+        served.cycle(change, {"switch": "off"})
+    assert told.value.__cause__ is ending
+    until(lambda: online(registry), "it is online again")
+    assert dict(registry.instances("orders")[0].labels) == {}
+    assert served.cycle(lambda: None, {"switch": "off"}) is True
 
 
 def test_a_call_that_outlasts_the_drain_goes_on(serve, registry):
