@@ -9,8 +9,8 @@ from controlplane.config.fields import Field, Record
 from controlplane.model.identity import ResourceId
 from controlplane.model.shims import Share, ShimSet
 
-# A version is a part of paths and of an image's tag, of which it has the form.
-_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
+# What a shim takes: the form of `meshsdk.shim.upgrade.versions`. Anything else would fail at the first shim.
+_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}(\.post\d{1,4})?")
 _IMAGE = re.compile(r"(?=.{3,512}$)[a-z0-9][A-Za-z0-9./_:-]*:(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})")
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)%")
 _ALL = 100.0
@@ -71,8 +71,8 @@ def _version(spec: Field, record: Record) -> str:
     if chosen.path.endswith("version"):
         return chosen.matching(_VERSION, "a version such as 1.40.1")
     image = _IMAGE.fullmatch(chosen.text())
-    if image is None or "/" in image["tag"]:
-        chosen.refuse(f"{chosen.node.text!r} is not an image with a tag, such as registry/shim:1.40.1")
+    if image is None or not _VERSION.fullmatch(image["tag"]):
+        chosen.refuse(f"{chosen.node.text!r} is not an image whose tag is a version, such as registry/shim:1.40.1")
     return image["tag"]
 
 

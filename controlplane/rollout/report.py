@@ -22,6 +22,7 @@ class Phase(enum.Enum):
 
     RUNNING = "running"
     UPGRADING = "upgrading"
+    FAILING = "failing"  # its data plane ends soon after each start
     ROLLED_BACK = "rolled-back"  # it tried `wanted`, which did not become healthy, and runs the old version again
 
 
@@ -44,7 +45,11 @@ class ShimReport:
     @property
     def ready(self) -> bool:
         """Whether it does its work and is not busy with itself."""
-        return self.online and bool(self.version) and self.phase is not Phase.UPGRADING
+        return self.online and bool(self.version) and self.phase not in {Phase.UPGRADING, Phase.FAILING}
+
+    def failing(self, version: str) -> bool:
+        """Tells whether it runs this version in vain; one that is leaving is no witness."""
+        return self.phase is Phase.FAILING and self.version == version and not self.leaving
 
     def refused(self, version: str) -> bool:
         """Tells whether it tried this version and went back."""

@@ -5,7 +5,7 @@
 | OLD        | it runs another version and was not asked to change                      | nothing              |
 | MOVING     | it was asked (its report says so, or it was picked here)                 | the new version      |
 | UPDATED    | it runs the new version                                                  | the new version      |
-| FAILED     | it went back, took too long, or vanished on its way                      | see `_told`          |
+| FAILED     | it went back, took too long, vanished on its way, or does not stay up    | see `_told`          |
 
 A step picks OLD ones while partition, maxUnavailable and pause let it. More failures than allowed stop the rollout for
 good, until the spec changes; with rollback UPDATED and MOVING ones are then told the older version.
@@ -131,11 +131,12 @@ def _observed(memory: Memory, shims: Mapping[str, ShimReport], now: float) -> Me
     """Returns the memory brought up to the newest reports."""
     spec = memory.spec
     failed = {key: why for key, why in memory.failed.items() if not _settled(shims.get(key), spec.version)}
-    moving = {key: since for key, since in memory.moving.items() if key in shims}
+    failed |= {key: _in_vain(report) for key, report in shims.items() if report.failing(spec.version)}
+    moving = {key: since for key, since in memory.moving.items() if key in shims and not shims[key].leaving}
     for key, report in shims.items():
         if _settled(report, spec.version) or report.refused(spec.version) or key in failed:
             moving.pop(key, None)
-        elif report.wanted == spec.version and report.version != spec.version:
+        elif report.wanted == spec.version and report.version != spec.version and not report.leaving:
             moving.setdefault(key, now)
     for key in [key for key in (*moving, *memory.missing) if key in shims and _forgot(shims[key], memory)]:
         moving.pop(key, None)
@@ -172,6 +173,10 @@ def _lost(memory: Memory, shims: Mapping[str, ShimReport]) -> Iterable[str]:
 
 def _settled(report: ShimReport | None, version: str) -> bool:
     return report is not None and report.version == version and report.ready
+
+
+def _in_vain(report: ShimReport) -> str:
+    return f"{report.version} does not stay up: {report.problem}"
 
 
 def _overdue(report: ShimReport, spec: ShimSet) -> str:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from meshsdk.lifecycle.drain import DrainTiming
 from meshsdk.shim.control import ask
 from meshsdk.shim.envoy.executable import checked_executable
 from meshsdk.shim.folder import held_folder
+from meshsdk.shim.free_listeners import check_listeners
+from meshsdk.shim.intercept.plan import take_out
 from meshsdk.shim.running import OPERATIONS, RunningShim
 from meshsdk.shim.settings import (
     Protocol,
@@ -35,6 +38,7 @@ from meshsdk.shim.settings import (
 
 _ANSWER = 10.0  # seconds for what a shim knows
 _OPERATION = 300.0  # seconds for what takes drains
+_USAGE = 2  # exit code of words that cannot be meant
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -57,10 +61,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Carries out the command. Raises MeshError."""
-    if arguments.action in (None, "run"):
-        return _run(_settings(arguments), arguments.verbose)
-    return _ask(arguments)
+    """Carries out the command; returns its exit code. Raises MeshError."""
+    try:
+        settings = _settings(arguments) if arguments.action in (None, "run") else None
+        path = Path() if settings is not None else _socket(arguments)
+    except ConfigurationError as error:
+        print(f"meshsdk shim: {error}", file=sys.stderr)  # noqa: T201 - as argparse does
+        return _USAGE
+    if settings is not None:
+        return _run(settings, arguments.verbose)
+    try:
+        code = _ask(arguments, path)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough; Python would complain again when it flushes at its end
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 0
+    return code
 
 
 def _configure_run(parser: argparse.ArgumentParser) -> None:
@@ -126,8 +143,10 @@ def _folder(given: Mapping[str, Any], app: str) -> Path:
 
 def _run(settings: Settings, level: str) -> int:
     logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    bootstrap = load_bootstrap(None, os.environ)
     with held_folder(settings.folder) as folder:
+        take_out(settings.app, folder)  # before anything may fail
+        bootstrap = load_bootstrap(None, os.environ)
+        check_listeners(settings)
         shim = RunningShim(settings, bootstrap, folder)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: shim.ask_to_stop())
@@ -139,8 +158,7 @@ def _run(settings: Settings, level: str) -> int:
     return 0
 
 
-def _ask(arguments: argparse.Namespace) -> int:
-    path = _socket(arguments)
+def _ask(arguments: argparse.Namespace, path: Path) -> int:
     if arguments.action == "status":
         print(json.dumps(ask(path, "status", _ANSWER), indent=2))  # noqa: T201 - a command prints
     elif arguments.action == "offline":

@@ -64,9 +64,19 @@ class ControlSocket:
             except OSError:
                 return
             if not self._slots.acquire(blocking=False):
-                connection.close()
+                self._turn_away(connection)
                 continue
             threading.Thread(target=self._serve, args=(connection,), name="meshsdk-shim-asked", daemon=True).start()
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        """Says that it is busy; a new connection's buffer takes one line at once."""
+        try:
+            with connection:
+                connection.settimeout(0.0)
+                words = f"the shim is busy with {_CONNECTIONS} commands; ask again"
+                connection.sendall(json.dumps({"ok": False, "error": words}).encode() + b"\n")
+        except OSError as error:
+            _LOG.info("a command on %s could not be turned away: %s", self._path, error)
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -83,9 +93,10 @@ class ControlSocket:
     def _answer(self, line: bytes) -> Answer:
         try:
             asked = json.loads(line)
-            return {"ok": True, **self._handler(asked)(asked)}
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"ok": False, "error": "that is not a line of JSON"}
+        try:
+            return {"ok": True, **self._handler(asked)(asked)}
         except MeshError as error:
             return {"ok": False, "error": str(error)}
         except Exception as error:  # noqa: BLE001 - the shim must outlive a defect in one command
@@ -106,7 +117,8 @@ def ask(path: Path, command: str, timeout: float, **fields: object) -> Answer:
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
             connection.settimeout(timeout)
             connection.connect(str(path))
-            connection.sendall(json.dumps({"command": command, **fields}).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # it was turned away, and the answer says why
+                connection.sendall(json.dumps({"command": command, **fields}).encode() + b"\n")
             answer = json.loads(_line(connection))
     except TimeoutError:
         raise LifecycleError(f"the shim at {path} has not answered within {timeout:g} s") from None

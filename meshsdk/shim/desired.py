@@ -74,11 +74,16 @@ class Desired:
     def problems(self) -> list[str]:
         """What of the configuration cannot be used or has no effect, in words."""
         with self._lock:
-            parts = list(self._parts.values())
             ignored = list(self._ignored)
+        return [*self.unresolved, *ignored]
+
+    @property
+    def unresolved(self) -> list[str]:
+        """The targets that are out of reach, and why."""
+        with self._lock:
+            parts = list(self._parts.values())
         lost = [one.target for one in parts if one is not None and isinstance(one.target, Unreached)]
-        unreached = [f"{one.name}: {one.problem}" for one in lost]
-        return [*unreached, *ignored]
+        return [f"{one.name}: {one.problem}" for one in lost]
 
     def begin(self) -> None:
         """Publishes what is known at first: the way in."""

@@ -6,6 +6,7 @@ the registry is told goes through `lifecycle.keeper`.
 
 from __future__ import annotations
 
+import enum
 import logging
 import threading
 import time
@@ -29,6 +30,15 @@ class Traffic:
     arrived: int
     in_flight: int
     known: bool = True
+
+
+class Away(enum.Enum):
+    """Why an application is not to be ONLINE. Each reason ends by the hand of those who gave it, and by no other."""
+
+    STARTING = "starting"  # the way in is not there yet
+    ASKED = "asked"  # `meshsdk shim offline`; never ends, for it comes before the end of the application
+    SWITCHING = "switching"  # interception changes
+    ENDING = "ending"  # the final drain; never ends
 
 
 class Front(Protocol):
@@ -60,7 +70,7 @@ class Health:
 class Presence:
     """Methods are for any thread; drains are one at a time.
 
-    `_lock` guards `_health`, `_away`, `_closed` and `_labels`.
+    `_lock` guards `_health`, `_closed`, `_labels` and `_away`: while that holds any reason, nothing makes it ONLINE.
     """
 
     def __init__(
@@ -81,7 +91,7 @@ class Presence:
         self._lock = threading.Condition()
         self._draining_one = threading.Lock()
         self._health = Health()
-        self._away = True  # whoever runs the shim has not called `bring_online`, or has taken it offline
+        self._away = {Away.STARTING}
         self._closed = False
         self._labels: Mapping[str, str] = instance.labels
         self._hurried = threading.Event()
@@ -103,22 +113,42 @@ class Presence:
         self._keeper.start()
         self._thread.start()
 
-    def bring_online(self, labels: Mapping[str, str] | None = None) -> None:
-        """ONLINE as soon as, and as long as, the application is well. `labels` are added to its own."""
+    @property
+    def away(self) -> frozenset[Away]:
+        """Why the application is not to be ONLINE; empty: it is, while it is well."""
         with self._lock:
-            self._away = False
-            self._relabel({**self._instance.labels, **(labels or {})})
+            return frozenset(self._away)
+
+    @property
+    def ending(self) -> bool:
+        """Whether the final drain has begun."""
+        return Away.ENDING in self.away
+
+    def bring_online(self, reason: Away = Away.STARTING) -> None:
+        """Ends a reason to be away: without any other, ONLINE as soon as, and as long as, the application is well."""
+        with self._lock:
+            self._away.discard(reason)
             self._follow()
 
-    def take_offline(self, *, final: bool = False) -> bool:
+    def label(self, labels: Mapping[str, str]) -> None:
+        """Adds `labels` to the application's own, in place of those added before."""
+        with self._lock:
+            if Away.ENDING not in self._away:
+                self._relabel({**self._instance.labels, **labels})
+
+    def take_offline(self, *, final: bool = False, reason: Away = Away.ASKED) -> bool:
         """DRAINING, a wait for quiet, then OFFLINE, or out of the registry if `final`; returns whether it got quiet.
 
-        Takes at most the drain's timeout and the registry's patience.
+        Takes at most the drain's timeout and the registry's patience; no time where it is away for another reason.
         """
         with self._draining_one:
             with self._lock:
-                self._away = True
-                self._keeper.want(InstanceState.DRAINING)
+                there = not self._away
+                self._away.add(Away.ENDING if final else reason)
+                if there or final:
+                    self._keeper.want(InstanceState.DRAINING)
+            if not there and not final:
+                return self._front.traffic().in_flight == 0
             self._front.draining(draining=True)
             quiet = self._wait(final=final)
             if not final:

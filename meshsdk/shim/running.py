@@ -36,6 +36,7 @@ from meshsdk.shim.envoy.supervision import Supervision
 from meshsdk.shim.presence import Presence, Traffic
 from meshsdk.shim.probe import look_at
 from meshsdk.shim.settings import Settings
+from meshsdk.shim.upgrade.versions import full_version
 from meshsdk.shim.xds.server import AdsServer
 from meshsdk.xds_client.client import XdsClient
 from meshsdk.xds_client.direct import read_target
@@ -44,6 +45,7 @@ _LOG = logging.getLogger("meshsdk.shim")
 _START = 30.0  # seconds for the first Envoy
 _LISTENING = 60.0  # seconds for its listeners: the xDS client gives up on a target after 15 s and says why
 _LOOK = 0.05
+_SHOWN = 5  # targets that are not resolved, in the ready line; `status` has all
 _TTL = 15.0  # seconds, as of `meshsdk.serve`
 _ACTIVE = "downstream_rq_active"
 OPERATIONS = {"upgrade": "meshsdk.shim.upgrade.operation", "intercept": "meshsdk.shim.intercept.operation"}
@@ -79,6 +81,7 @@ class RunningShim:
         self._registry: Registry = open_default_registry(bootstrap)
         own = identity.itself(settings, node)
         self.enrolment = Enrolment(self._keeper(own), own)
+        self.supervision.trouble = self.enrolment.trouble
         self.presence = self._presence(identity.application(settings, node)) if settings.inbound else None
         self._control = ControlSocket(folder / "control.sock", {})
         self._operations: dict[str, Any] = {}
@@ -117,10 +120,16 @@ class RunningShim:
         self._control = ControlSocket(self.supervision.place().folder / "control.sock", self._handlers())
         self._control.start()
         self.enrolment.start()
-        self.enrolment.say(version=self.supervision.current.admin.version())
+        current = self.supervision.current
+        self.enrolment.say(version=full_version(current.launch.executable, current.admin.version()))
         if self.presence is not None:
             self.presence.start()
         self._wait_listening()
+        if not self._stopping.empty():
+            return  # asked to stop before it serves
+        for module in self._operations.values():
+            if hasattr(module, "opening"):
+                module.opening(self)
         if self.presence is not None:
             self.presence.bring_online()
         for name, operation in _LAYERS.items():
@@ -174,6 +183,7 @@ class RunningShim:
         self._registry.close()
 
     def _drain(self) -> None:
+        self.enrolment.drain()
         if self.presence is not None and not self.presence.take_offline(final=True):
             _LOG.warning("calls to %s are still running at the end of the drain", self.settings.app)
         try:
@@ -239,6 +249,8 @@ class RunningShim:
     def _words(self) -> str:
         ways = [f"{one.listen} -> {one.target}" for one in self.settings.inbound]
         if self.settings.outbound:
-            ways.append(f"{self.settings.outbound} -> {len(self.settings.targets)} targets")
+            count, lost = len(self.settings.targets), self._desired.unresolved
+            more = f", {len(lost)} of {count} targets not resolved: {'; '.join(lost[:_SHOWN])}" if lost else ""
+            ways.append(f"{self.settings.outbound} -> {count - len(lost)} targets{more}")
         version = self.enrolment.labels.get("meshsdk.io/version", "")
         return f"meshsdk shim {self.settings.app}: ready with Envoy {version}: {', '.join(ways)}"

@@ -99,6 +99,9 @@ class Settings:
             raise ConfigurationError("--target needs --outbound, the address that the application calls through")
         if len(self.targets) > _MOST_TARGETS or len(self.inbound) > _MOST_INBOUNDS:
             raise ConfigurationError(f"at most {_MOST_TARGETS} targets and {_MOST_INBOUNDS} inbound listeners")
+        listens = [one.listen for one in self.inbound] + ([self.outbound] if self.outbound else [])
+        if twice := [one for number, one in enumerate(listens) if one in listens[:number]]:
+            raise ConfigurationError(f"{twice[0]} is given twice as a listener; each needs a port of its own")
         if self.outbound and not _is_local(self.outbound):
             raise ConfigurationError(f"--outbound {self.outbound}: calls out are for this machine only; use 127.0.0.1")
         if len(str(self.folder)) > _LONGEST_FOLDER:
@@ -110,7 +113,10 @@ def read_inbound(text: str, protocol: Protocol) -> Inbound:
     listen, sign, target = text.partition("=")
     if not sign:
         raise ConfigurationError(f"--inbound {text!r}: write LISTEN=TARGET, such as 0.0.0.0:8080=127.0.0.1:50051")
-    return Inbound(read_address(listen, "--inbound"), read_address(target, "--inbound", unix=True), protocol)
+    inbound = Inbound(read_address(listen, "--inbound"), read_address(target, "--inbound", unix=True), protocol)
+    if inbound.listen == inbound.target:
+        raise ConfigurationError(f"--inbound {text}: the shim would call itself; LISTEN is not the application's own")
+    return inbound
 
 
 def read_address(text: str, option: str, *, unix: bool = False) -> str:
@@ -137,6 +143,8 @@ def read_labels(texts: list[str]) -> Mapping[str, str]:
         key, sign, value = text.partition("=")
         if not sign or not key:
             raise ConfigurationError(f"--label {text!r}: write KEY=VALUE")
+        if not text.isprintable():
+            raise ConfigurationError(f"--label {text!r}: no control characters")
         found[key] = value
     return MappingProxyType(found)
 
@@ -186,7 +194,13 @@ def private_folder(path: Path) -> Path:
         for each in (path.parent, path):
             each.mkdir(mode=0o700, exist_ok=True)
         # Whoever owns the folder above may put another one in the place of ours.
-        theirs = path.parent.stat().st_uid not in (0, mine)
+        above = path.parent.stat()
+        theirs = above.st_uid not in (0, mine)
+        if above.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not above.st_mode & stat.S_ISVTX:
+            raise ConfigurationError(
+                f"others may replace what is in {path.parent}: take their right to write there (chmod go-w), "
+                "or give another folder with --folder"
+            )
         facts = path.lstat()
         if theirs or not stat.S_ISDIR(facts.st_mode) or facts.st_uid != mine:
             raise ConfigurationError(f"the folder {path} is not this user's alone; give another with --folder")

@@ -55,6 +55,7 @@ def test_hooks_are_commands(shim: dict[str, Any]) -> None:
     hooks = shim["lifecycle"]
     script = " ".join(hooks["postStart"]["exec"]["command"])
     commands = [re.split(r"[ ]", one) for one in re.findall(r"meshsdk ([a-z0-9 -]+?)(?= >|;|$)", script)]
+    assert script.endswith("; exit 0"), "a hook that fails has the container ended, again and again"
     commands.append(hooks["preStop"]["exec"]["command"][1:])
     assert [command[1] for command in commands] == ["status", "intercept", "offline"]
     for command in commands:

@@ -130,8 +130,8 @@ class Scene:
         self.into = enter(spaces.process(spaces.far, *peer, "call", f"{_APP}:9000", "application"))
         self.out.line(), self.into.line()
 
-    def start_shim(self) -> Process:
-        """Starts the shim, in the application's namespace, and waits until it serves."""
+    def start_shim(self, *options: str, serves: bool = True) -> Process:
+        """Starts the shim, in the application's namespace, and waits until it serves, or else has ended."""
         server = {"server_uri": f"{_FAR}:18000", "channel_creds": [{"type": "insecure"}]}
         registry = {"registries": {"default": {"url": f"grpc://{_FAR}:18000"}}}
         bootstrap = {"xds_servers": [server], "node": {"id": "web-1"}, "meshsdk": registry}
@@ -140,8 +140,11 @@ class Scene:
         words += ("--target", "xds:///orders", "--drain", "3")
         code = "import sys; from meshsdk.cli import main; sys.exit(main())"
         environment = {"GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps(bootstrap)}
-        shim = self.spaces.process(self.spaces.app, *_PYTHON, code, *words, env=environment)
-        shim.line()
+        shim = self.spaces.process(self.spaces.app, *_PYTHON, code, *words, *options, env=environment)
+        if serves:
+            shim.line()
+        else:
+            until(lambda: not shim.running, "the shim to give up")
         return shim
 
     def intercept(self, turn: str, **more: Any) -> dict[str, Any]:
@@ -225,8 +228,14 @@ def test_the_control_plane_switches(scene: Scene) -> None:
 
 
 def test_a_shim_that_ends_leaves_no_rules(scene: Scene) -> None:
-    """Killed, its rules stay for the shim that takes its place; ended, it takes them out first."""
+    """Killed, its rules go when the next one starts, and are back when one listens; ended, it takes them out first.
+
+    Meanwhile what `offline` took offline is not brought back by interception.
+    """
+    control = scene.folder / "shim" / "control.sock"
+    ask(control, "offline", 60)
     scene.intercept("on", ports=[50051])
+    assert ask(control, "status", 10)["application"]["state"] == "OFFLINE"  # type: ignore[index]
     for pid in run("ip", "netns", "pids", scene.spaces.app).split():
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         if b"meshsdk.cli" in command:
@@ -234,6 +243,8 @@ def test_a_shim_that_ends_leaves_no_rules(scene: Scene) -> None:
     until(lambda: not scene.shim.running, "the shim to be gone")
     scene.shim.stop()
     assert counted(scene.spaces) == 2
+    assert scene.start_shim("--envoy", "/bin/false", serves=False).stop() == 1
+    assert counted(scene.spaces) == 0
     scene.shim = scene.start_shim()
     assert scene.intercept("status")["redirects"] == 2
     assert scene.shim.stop(25) == 0

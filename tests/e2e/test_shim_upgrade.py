@@ -241,6 +241,23 @@ def test_a_version_that_dies_after_it_took_over(shim: ShimProcess, application: 
     assert len(callers.failed) <= 12
 
 
+def test_a_version_that_does_not_stay_up(shim: ShimProcess, tmp_path: Path) -> None:
+    """It took over, was settled, and dies again and again: the shim says failing, and an upgrade brings it back."""
+    dying = tmp_path / "die"
+    path = broken(
+        tmp_path, f'me=$$; (until [ -e {dying} ]; do sleep 0.05; done; kill -9 $me) & exec {default_executable()} "$@"'
+    )
+    upgrade(shim, path)
+    dying.touch()
+    until(lambda: shim.status()["phase"] == "failing", "the shim to say so")
+    done = upgrade(shim, default_executable())
+    assert shim.status()["phase"] == "running"
+    assert envoys(shim) == {done["pid"]}
+    left = {path.name.partition("_")[0].partition(".")[0] for path in shim.folder.iterdir()}
+    kinds = [name[0] for name in left if name.startswith(("envoy-", "admin-", "h"))]
+    assert sorted(kinds) == ["a", "e", "h"], "of one Envoy only"
+
+
 def test_what_cannot_be_upgraded_to(shim: ShimProcess, tmp_path: Path) -> None:
     """A file that is no Envoy, a version that does not exist and a word that is neither: one clear line each."""
     before = envoys(shim)

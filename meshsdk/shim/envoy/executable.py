@@ -24,7 +24,11 @@ def default_executable() -> Path:
 
 def checked_executable(path: Path, where: str) -> Path:
     """Returns the absolute path of a program that may be run. Raises ConfigurationError that begins with `where`."""
-    path = path.resolve()
-    if not path.is_file() or not os.access(path, os.X_OK):
+    try:
+        path = path.resolve()
+        fits = path.is_file() and os.access(path, os.X_OK)
+    except (OSError, ValueError, RuntimeError) as error:  # no access, a NUL in it, a loop of links
+        raise ConfigurationError(f"{where}: {str(path)!r} cannot be looked at: {error}") from None
+    if not fits:
         raise ConfigurationError(f"{where}: {path} is not a program that can be run")
     return path

@@ -30,6 +30,7 @@ _LOOK = 0.05  # seconds between looks while waiting for an event that Envoy does
 _KEPT = 50  # lines of its log
 _LONGEST = 200  # characters of an explanation
 _LOUD = ("error", "critical")
+_QUIET = ("trace", "debug", "info", "warning")  # levels of lines that explain no end
 
 
 class EnvoyFailed(LifecycleError):
@@ -148,7 +149,8 @@ class EnvoyProcess:
         """Returns the last thing it complained about."""
         lines = list(self._lines)
         loud = [line for line in lines if line.startswith(_LOUD)]
-        return (loud or lines or ["it said nothing"])[-1][:_LONGEST]
+        other = [line for line in lines if line and not line.startswith(_QUIET)]  # said before its log was set up
+        return (loud or other or ["it said nothing about it"])[-1][:_LONGEST]
 
     @property
     def _running(self) -> subprocess.Popen[str]:
@@ -169,8 +171,21 @@ class EnvoyProcess:
         child.wait()
         if child.stderr is not None:
             child.stderr.close()
-        self._ended.set()
+        try:
+            self._clear()
+        except OSError as error:
+            _LOG.warning("what the Envoy with pid %s left cannot be removed: %s", child.pid, error)
+        finally:
+            self._ended.set()
         self._tell()
+
+    def _clear(self) -> None:
+        """It has ended: nothing of it stays but what it said."""
+        if self._berth is not None:
+            self._berth.close()
+        folder, epoch = self._place.folder, self.launch.epoch
+        for path in (self._admin_path, folder / f"envoy-{epoch}.json", folder / f"envoy-{epoch}.pid"):
+            path.unlink(missing_ok=True)
 
     def _tell(self) -> None:
         with self._lock:

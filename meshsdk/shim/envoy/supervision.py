@@ -12,12 +12,14 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from meshsdk.shim.envoy.process import EnvoyFailed, EnvoyProcess, Launch, Place
 
 _LOG = logging.getLogger("meshsdk.shim")
 _READY = 30.0  # seconds for an Envoy that is started again
 _STOP = 5.0  # seconds from SIGTERM to SIGKILL
+_WELL = 30.0  # seconds that an Envoy which was started again is up until its trouble counts as over
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class Pauses:
         """Envoy ended after `ran` seconds."""
         return replace(self, failures=1 if ran >= self.well_after else self.failures + 1)
 
+    def soon(self, ran: float) -> bool:
+        """Tells whether an end after `ran` seconds speaks against the program, and not against a single moment."""
+        return ran < self.well_after
+
     @property
     def delay(self) -> float:
         """The pause before the next start."""
@@ -42,8 +48,18 @@ class Pauses:
         return delay
 
 
+class Trouble(Protocol):
+    """Takes what is wrong with Envoy, "" when it has been up for a while. `failing`: it ended soon after its start."""
+
+    def __call__(self, problem: str, *, failing: bool) -> None:
+        """Must not block."""
+
+
 class Supervision:
-    """Methods are for any thread. `_current` is written under `exclusive`; `_pauses` and `_since` are the thread's."""
+    """Methods are for any thread. `_current` and `_since` are written under `exclusive`.
+
+    `_pauses` and `_troubled` are the thread's. `trouble` is set before `start`.
+    """
 
     def __init__(self, executable: Path, place: Place) -> None:
         self.exclusive = threading.RLock()  # held by whoever exchanges processes
@@ -55,6 +71,8 @@ class Supervision:
         self._closing = threading.Event()
         self._pauses = Pauses()
         self._since = 0.0
+        self._troubled = False
+        self.trouble: Trouble | None = None
         self._thread = threading.Thread(target=self._run, name="meshsdk-shim-supervision", daemon=True)
 
     @property
@@ -129,13 +147,29 @@ class Supervision:
         self.adopt(process)
 
     def _run(self) -> None:
-        while (ended := self._ended.get()) is not None:
+        while True:
+            patience = max(0.0, self._since + _WELL - time.monotonic()) if self._troubled else None
+            try:
+                ended = self._ended.get(timeout=patience)
+            except queue.Empty:
+                self._tell("", failing=False)
+                continue
+            if ended is None:
+                return
             if ended is self._current and not self._closing.is_set():
                 self._again(ended)
 
+    def _tell(self, problem: str, *, failing: bool) -> None:
+        self._troubled = bool(problem)
+        if self.trouble is not None:
+            self.trouble(problem, failing=failing)
+
     def _again(self, ended: EnvoyProcess) -> None:
-        self._pauses = self._pauses.after_end(time.monotonic() - self._since)
-        _LOG.warning("Envoy ended with exit code %s (%s); starting it again", ended.poll(), ended.words())
+        ran = time.monotonic() - self._since
+        words = f"Envoy ended with exit code {ended.poll()} after {ran:.0f} s ({ended.words()})"
+        self._tell(words, failing=self._pauses.soon(ran))
+        self._pauses = self._pauses.after_end(ran)
+        _LOG.warning("%s; starting it again", words)
         while not self._closing.wait(self._pauses.delay):
             with self.exclusive:
                 if self._current is not ended or self._closing.is_set():
@@ -143,6 +177,7 @@ class Supervision:
                 try:
                     self._fresh(self._executable, _READY)
                 except EnvoyFailed as error:
+                    self._tell(str(error), failing=True)
                     told, self._pauses = self._pauses, self._pauses.after_end(0.0)
                     if told.failures == 1:
                         _LOG.warning("%s; trying on", error)

@@ -36,8 +36,8 @@ class Backend(Protocol):
     def remove(self, name: str) -> None:
         """Leaves none of that name; there may be none."""
 
-    def count(self, name: str) -> int:
-        """Returns how many redirects are in force."""
+    def count(self, name: str) -> tuple[int, int]:
+        """Returns how many redirects of calls out and of calls in are in force."""
 
 
 @final
@@ -57,11 +57,11 @@ class Nft:
         """See Backend."""
         _run([self._path, "-f", "-"], text.nft_removal(name))
 
-    def count(self, name: str) -> int:
+    def count(self, name: str) -> tuple[int, int]:
         """See Backend."""
         if f"table inet {name}" not in _run([self._path, "list", "tables"]).splitlines():
-            return 0
-        return _run([self._path, "list", "table", "inet", name]).count(" redirect to :")
+            return 0, 0
+        return text.nft_redirects(_run([self._path, "list", "table", "inet", name]))
 
 
 @final
@@ -102,11 +102,14 @@ class Iptables:
         for version in self._commands:
             self._remove(version, name)
 
-    def count(self, name: str) -> int:
+    def count(self, name: str) -> tuple[int, int]:
         """See Backend."""
-        lines = [line for version in self._commands for line in self._present(version).splitlines()]
-        jumps = [line for line in lines if line.startswith("-A") and f" -j {name}_" in line]
-        return sum(line.startswith(f"-A {name}_") and " REDIRECT " in line for line in lines) if jumps else 0
+        outbound = inbound = 0
+        for version in self._commands:
+            present = self._present(version)
+            outbound += text.iptables_redirects(present, f"{name}_out")
+            inbound += text.iptables_redirects(present, f"{name}_in")
+        return outbound, inbound
 
     def _remove(self, version: int, name: str) -> None:
         if script := text.iptables_removal(name, self._present(version)):
@@ -154,15 +157,25 @@ def backend(wanted: str, environ: Mapping[str, str] = os.environ) -> Backend:
 def put(way: Backend, rules: Rules) -> None:
     """Puts rules in force and looks whether they are; there may be none. Raises InterceptionRefused.
 
-    Connections that were redirected before stay so; only `remove` may end them.
+    Then what was in force before may be out, and it is for the caller to put it back. Connections that were
+    redirected before stay so; only `remove` may end them.
     """
     way.apply(rules)
-    wanted = sum(max(1, len(one.networks)) if way.name != "nft" else 1 for one in (*rules.outbound, *rules.inbound))
+    wanted = redirects(way, rules)
     if (found := way.count(rules.name)) != wanted:
         way.remove(rules.name)
         raise InterceptionRefused(
-            f"{way.name} took {wanted} redirects, and {found} are in force: something removes them"
+            f"{way.name} took {sum(wanted)} redirects, and {sum(found)} are in force: something removes them"
         )
+
+
+def redirects(way: Backend, rules: Rules) -> tuple[int, int]:
+    """Returns what `count` is to say when `rules` are in force."""
+    outbound, inbound = (
+        sum(1 if way.name == "nft" else max(1, len(one.networks)) for one in side)
+        for side in (rules.outbound, rules.inbound)
+    )
+    return outbound, inbound
 
 
 def _found(command: str, environ: Mapping[str, str]) -> str | None:

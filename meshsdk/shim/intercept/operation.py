@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import final
 
 from meshsdk.errors import ConfigurationError, MeshError
-from meshsdk.shim.intercept.intercepting import Intercepting, Plan
+from meshsdk.shim.intercept.intercepting import Intercepting
+from meshsdk.shim.intercept.plan import Plan
 from meshsdk.shim.intercept.rules import read_networks, read_ports
 from meshsdk.shim.port import Shim
 from meshsdk.shim.upgrade import operation as upgrade
@@ -41,16 +42,33 @@ def request(arguments: argparse.Namespace) -> dict[str, object]:
 
 def shown(answer: Mapping[str, object]) -> str:
     """Returns what the user is told."""
-    on = [name for name, key in (("calls out", "client"), ("calls in", "server")) if answer[key]]
-    if not on:
-        return "nothing is intercepted"
-    return f"intercepted: {' and '.join(on)} ({answer['redirects']} redirects by {answer['way']})"
+    names = {"client": "calls out", "server": "calls in"}
+    on = [name for key, name in names.items() if answer[key]]
+    words = "nothing is intercepted"
+    if on:
+        words = f"intercepted: {' and '.join(on)} ({answer['redirects']} redirects by {answer['way']})"
+    withheld = answer.get("withheld")
+    kept = [name for key, name in names.items() if isinstance(withheld, list) and key in withheld]
+    return f"{words}; off by the control plane: {' and '.join(kept)}" if kept else words
 
 
 def handler(shim: Shim) -> Callable[[Mapping[str, object]], Mapping[str, object]]:
     """Returns what carries out the command."""
     desk = _desk(shim)
-    return lambda asked: _operated(desk.intercepting, asked)
+
+    def handle(asked: Mapping[str, object]) -> Mapping[str, object]:
+        try:
+            return _operated(desk.intercepting, asked)
+        except MeshError as error:  # whoever asked may be a hook that shows nobody what it was told
+            _LOG.warning("intercept: %s", str(error).removeprefix("intercept: "))
+            raise
+
+    return handle
+
+
+def opening(shim: Shim) -> None:
+    """The listeners are there, and the application is not online yet."""
+    _desk(shim).intercepting.begin()
 
 
 def wanted(shim: Shim) -> Callable[[Mapping[str, object] | None], None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from meshsdk.errors import ConfigurationError
 from meshsdk.shim.settings import Settings
@@ -43,9 +44,12 @@ class Rules:
     inbound: tuple[Redirect, ...] = ()
 
 
-def table_name(app: str) -> str:
-    """Returns a name that is the same for each run of an application's shim, and short enough for iptables."""
-    return f"meshsdk_shim_{zlib.crc32(app.encode()):08x}"
+def table_name(app: str, folder: Path) -> str:
+    """Returns a name that is the same for each run of a shim in its folder, and short enough for iptables.
+
+    Another shim of the same application, in the same network namespace, has another folder and so another name.
+    """
+    return f"meshsdk_shim_{zlib.crc32(f'{app}@{folder}'.encode()):08x}"
 
 
 def outbound_redirects(settings: Settings, ports: tuple[int, ...], networks: tuple[str, ...]) -> tuple[Redirect, ...]:
@@ -84,15 +88,22 @@ def inbound_redirects(settings: Settings) -> tuple[Redirect, ...]:
 
 def read_ports(given: object) -> tuple[int, ...]:
     """Reads port numbers. Raises ConfigurationError."""
-    ports = given if isinstance(given, list) else []
-    if any(not isinstance(port, int) or port not in _PORTS for port in ports) or len(ports) > _MOST:
+    ports = [] if given is None else given
+    # True is an int to Python, and 1.0 is in a range of ints
+    if (
+        not isinstance(ports, list)
+        or len(ports) > _MOST
+        or any(type(one) is not int or one not in _PORTS for one in ports)
+    ):
         raise ConfigurationError(f"intercept: --port is a number from 1 to 65535, at most {_MOST} of them")
     return tuple(dict.fromkeys(ports))
 
 
 def read_networks(given: object) -> tuple[str, ...]:
     """Reads networks such as `10.0.0.0/8`. Raises ConfigurationError."""
-    texts = given if isinstance(given, list) else []
+    texts = [] if given is None else given
+    if not isinstance(texts, list):
+        raise ConfigurationError("intercept: --cidr is a list of networks")
     try:
         networks = [str(ipaddress.ip_network(str(text))) for text in texts[: _MOST + 1]]
     except ValueError as error:
@@ -121,6 +132,16 @@ def nft_script(rules: Rules) -> str:
 def nft_removal(name: str) -> str:
     """Returns one transaction that leaves no table of that name, whether there was one or not."""
     return f"table inet {name}\ndelete table inet {name}\n"
+
+
+def nft_redirects(listed: str) -> tuple[int, int]:
+    """Returns how many redirects of calls out and in a listed table has."""
+    found = {"outbound": 0, "inbound": 0}
+    for part in listed.split("chain ")[1:]:
+        chain = part.partition(" ")[0]
+        if chain in found:
+            found[chain] += part.count(" redirect to :")
+    return found["outbound"], found["inbound"]
 
 
 def _nft(redirect: Redirect) -> str:
@@ -153,6 +174,14 @@ def iptables_removal(name: str, present: str) -> str:
     """Returns one transaction that leaves no chain of that name; "" where there is none."""
     lines = _cleared(name, present)
     return "\n".join(["*nat", *lines, "COMMIT", ""]) if lines else ""
+
+
+def iptables_redirects(present: str, chain: str) -> int:
+    """Returns how many redirects a chain has; none where nothing leads to it."""
+    lines = present.splitlines()
+    if not any(line.startswith("-A ") and line.endswith(f" -j {chain}") for line in lines):
+        return 0
+    return sum(line.startswith(f"-A {chain} ") and " REDIRECT " in line for line in lines)
 
 
 def _cleared(name: str, present: str) -> list[str]:

@@ -19,7 +19,6 @@ from meshsdk.errors import ConfigurationError, MeshError
 from meshsdk.shim.port import Shim
 from meshsdk.shim.upgrade.machine import UpgradeTiming
 from meshsdk.shim.upgrade.upgrading import Upgrading
-from meshsdk.shim.upgrade.versions import find_version
 
 _LOG = logging.getLogger("meshsdk.shim")
 _LONGEST = 4096  # characters of a path
@@ -44,7 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def request(arguments: argparse.Namespace) -> dict[str, object]:
     """Returns what is asked of the shim; a path is made absolute, for the shim runs elsewhere."""
     to = str(arguments.to)
-    to = str(Path(to).expanduser().absolute()) if "/" in to else to
+    try:
+        to = str(Path(to).expanduser().absolute()) if "/" in to else to
+    except RuntimeError as error:  # there is no such user
+        raise ConfigurationError(f"--to {to}: {error}") from None
     return {"to": to, "start": arguments.timeout, "watch": arguments.watch}
 
 
@@ -67,9 +69,12 @@ def wanted(shim: Shim) -> Callable[[Mapping[str, object] | None], None]:
 
 
 def renew(shim: Shim) -> None:
-    """Puts another Envoy of the same program in place, so that all connections are drained. Raises MeshError."""
+    """Puts another Envoy of the same program in place, so that all connections are drained. Raises MeshError.
+
+    Waits for an upgrade that is under way.
+    """
     desk = _desk(shim)
-    desk.upgrading.upgrade(str(shim.supervision.executable), UpgradeTiming(drain=desk.drain, watch=0.0))
+    desk.upgrading.renew(UpgradeTiming(drain=desk.drain, watch=0.0))
 
 
 def closing(shim: Shim) -> None:
@@ -82,7 +87,8 @@ def _operated(desk: _Desk, asked: Mapping[str, object]) -> Mapping[str, object]:
     if not isinstance(to, str) or not to or len(to) > _LONGEST:
         raise ConfigurationError("`to` is the path of an envoy program, or a version")
     default = UpgradeTiming()
-    start, watch = _seconds(asked, "start", default.start), _seconds(asked, "watch", default.watch)
+    start = _seconds(asked.get("start", default.start), "--timeout")
+    watch = _seconds(asked.get("watch", default.watch), "--watch")
     done = desk.upgrading.upgrade(
         to, UpgradeTiming(start, min(watch, default.probation), desk.drain, min(watch, desk.drain))
     )
@@ -95,10 +101,9 @@ def _operated(desk: _Desk, asked: Mapping[str, object]) -> Mapping[str, object]:
     }
 
 
-def _seconds(asked: Mapping[str, object], name: str, default: float) -> float:
-    given = asked.get(name, default)
+def _seconds(given: object, option: str) -> float:
     if not isinstance(given, int | float) or isinstance(given, bool) or not 0 <= given <= _LONGEST_WAIT:
-        raise ConfigurationError(f"--{name}: a number of seconds up to {_LONGEST_WAIT}")
+        raise ConfigurationError(f"{option} is a number of seconds from 0 to {_LONGEST_WAIT}")
     return float(given)
 
 
@@ -146,16 +151,9 @@ class _Desk:
 
     def _follow(self, version: str) -> None:
         """Runs `version`, "": what runs. What cannot be done is said in the registry, and not tried again untold."""
-        enrolment = self._shim.enrolment
-        enrolment.say(wanted=version)
-        if not version or version == enrolment.labels.get("meshsdk.io/version"):
-            enrolment.say(phase="running", problem="")
-            return
         try:
-            find_version(version, os.environ)  # a control plane names versions, never programs
-            self.upgrading.upgrade(version, UpgradeTiming(drain=self.drain))
+            self.upgrading.follow(version, UpgradeTiming(drain=self.drain))
         except MeshError as error:
-            enrolment.say(phase="rolled-back", problem=str(error))
             _LOG.warning("the control plane wants Envoy %s: %s", version, error)
 
 

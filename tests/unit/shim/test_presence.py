@@ -11,7 +11,7 @@ from meshsdk.discovery.memory import MemoryRegistry
 from meshsdk.lifecycle.drain import DrainTiming
 from meshsdk.lifecycle.keeper import Keeper
 from meshsdk.model.instance import Instance, InstanceState
-from meshsdk.shim.presence import Health, Presence, Traffic
+from meshsdk.shim.presence import Away, Health, Presence, Traffic
 from meshsdk.shim.settings import Probe
 from tests.e2e.processes import until
 
@@ -99,8 +99,26 @@ def test_offline_waits_for_running_calls(presence: Presence, application: Applic
     assert found == [True]
     assert presence.state is InstanceState.OFFLINE
     assert application.told == [True, False]
-    presence.bring_online({"meshsdk.io/interception": "off"})
+    presence.bring_online(Away.ASKED)
+    presence.label({"meshsdk.io/interception": "off"})
     until(lambda: presence.state is InstanceState.ONLINE, "ONLINE again", 5)
+
+
+@pytest.mark.parametrize("before", [Away.STARTING, Away.ASKED, Away.ENDING])
+def test_a_switch_brings_nobody_online_that_others_took_offline(presence: Presence, before: Away) -> None:
+    """Interception is switched while the application is not up yet, asked offline or drained: it stays away."""
+    until(lambda: presence.state is InstanceState.STARTING and presence.health.healthy, "a healthy application", 5)
+    wanted = InstanceState.STARTING
+    if before is not Away.STARTING:
+        presence.bring_online()
+        until(lambda: presence.state is InstanceState.ONLINE, "ONLINE", 5)
+        assert presence.take_offline(final=before is Away.ENDING)
+        wanted = None if before is Away.ENDING else InstanceState.OFFLINE
+    assert presence.ending is (before is Away.ENDING)
+    assert presence.take_offline(reason=Away.SWITCHING)
+    presence.bring_online(Away.SWITCHING)
+    assert presence.away == {before}
+    assert presence.state is wanted
 
 
 def test_a_hurry_ends_the_wait(presence: Presence, application: Application) -> None:

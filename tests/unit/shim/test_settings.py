@@ -34,7 +34,7 @@ def test_ways_in() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["8080", "a=b", "127.0.0.1:0=127.0.0.1:1", "unix:/x=127.0.0.1:1", "host:1=127.0.0.1:1"]
+    "text", ["8080", "a=b", "127.0.0.1:0=127.0.0.1:1", "unix:/x=127.0.0.1:1", "host:1=127.0.0.1:1", "[::1]:1=[::1]:1"]
 )
 def test_ways_in_that_are_none(text: str) -> None:
     """Anything else is refused with the option's name and an example."""
@@ -57,6 +57,8 @@ def test_labels() -> None:
     assert read_labels(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
     with pytest.raises(ConfigurationError, match="KEY=VALUE"):
         read_labels(["a"])
+    with pytest.raises(ConfigurationError, match="no control characters"):
+        read_labels(["a=b\x1b[2J"])
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,8 @@ def test_labels() -> None:
     [
         ({"app": "a b", "inbound": (_INBOUND,)}, "not a name"),
         ({"app": "a"}, "nothing to do"),
+        ({"app": "a", "inbound": (_INBOUND, _INBOUND)}, "127.0.0.1:8080 is given twice"),
+        ({"app": "a", "inbound": (_INBOUND,), "outbound": _INBOUND.listen}, "127.0.0.1:8080 is given twice"),
         ({"app": "a", "inbound": (_INBOUND,), "targets": ("xds:///b",)}, "needs --outbound"),
         ({"app": "a", "outbound": "0.0.0.0:15001"}, "for this machine only"),
         ({"app": "a", "outbound": "127.0.0.1:1", "folder": Path("/" + "x" * 90)}, "longer than"),
@@ -112,3 +116,14 @@ def test_where_shims_are() -> None:
     assert run_directory({"MESHSDK_RUN_DIR": "/x", "XDG_RUNTIME_DIR": "/y"}) == Path("/x")
     assert run_directory({"XDG_RUNTIME_DIR": "/y"}) == Path("/y/meshsdk")
     assert run_directory({}).name.startswith("meshsdk-")
+
+
+@pytest.mark.parametrize(("mode", "refused"), [(0o777, True), (0o770, True), (0o1777, False), (0o755, False)])
+def test_a_folder_where_others_write(tmp_path: Path, mode: int, refused: bool) -> None:
+    """Whoever may write in the folder above could put another in the place of ours, unless it is sticky as /tmp is."""
+    tmp_path.chmod(mode)
+    if refused:
+        with pytest.raises(ConfigurationError, match="others may replace what is in"):
+            private_folder(tmp_path / "run")
+    else:
+        assert private_folder(tmp_path / "run").is_dir()

@@ -61,7 +61,7 @@ def test_everything_of_a_shim_set_is_read() -> None:
     """Version or image, shares as numbers and percentages, pause and failure policy; and what holds without them."""
     text = """\
   selector: {matchLabels: {app: orders, zone: a}}
-  image: registry.local:5000/mesh/shim:1.40.1-r2
+  image: registry.local:5000/mesh/shim:1.40.1.post2
   updateStrategy: {partition: 20%, maxUnavailable: 12.5%, paused: true}
   failurePolicy: {maxFailurePercentage: 0, rollback: false, timeout: 1m30s}
 """
@@ -69,7 +69,7 @@ def test_everything_of_a_shim_set_is_read() -> None:
     assert entry.resource == ShimSet(
         entry.id,
         {"app": "orders", "zone": "a"},
-        "1.40.1-r2",
+        "1.40.1.post2",
         partition=Share(percent=20.0),
         max_unavailable=Share(percent=12.5),
         paused=True,
@@ -97,10 +97,22 @@ def test_everything_of_a_shim_set_is_read() -> None:
         ),
         (PLAIN + "  image: a:1\n", "7: spec.image: only one of version, image may be given"),
         (PLAIN.replace("1.40.1", "1.40"), "6: spec.version: expected a string, got the number 1.40; quote it"),
+        (PLAIN.replace("1.40.1", "latest"), "6: spec.version: 'latest' is not a version such as 1.40.1"),
+        (PLAIN.replace("1.40.1", "v1.40.1"), "6: spec.version: 'v1.40.1' is not a version such as 1.40.1"),
+        (
+            PLAIN.replace("version: 1.40.1", "image: localhost:5000/shim:latest"),
+            (
+                "6: spec.image: 'localhost:5000/shim:latest' is not an image whose tag is a version, such as "
+                "registry/shim:1.40.1"
+            ),
+        ),
         (PLAIN.replace("1.40.1", "../1"), "6: spec.version: '../1' is not a version such as 1.40.1"),
         (
             PLAIN.replace("version: 1.40.1", "image: localhost:5000/shim"),
-            ("6: spec.image: 'localhost:5000/shim' is not an image with a tag, such as registry/shim:1.40.1"),
+            (
+                "6: spec.image: 'localhost:5000/shim' is not an image whose tag is a version, such as "
+                "registry/shim:1.40.1"
+            ),
         ),
         (
             PLAIN + "  updateStrategy: {partition: 120%}\n",

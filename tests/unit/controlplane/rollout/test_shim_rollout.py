@@ -205,6 +205,53 @@ def test_one_that_is_scaled_down_has_not_failed() -> None:
     assert (status.phase, status.failed, status.shims) == (SetPhase.COMPLETE, 0, 4)
 
 
+def test_one_that_drains_and_comes_anew_has_not_failed() -> None:
+    """A shim restarted by its orchestrator while it was on its way: it is asked again in its turn."""
+    fleet = Fleet(5)
+    (again,) = fleet.tell()
+    fleet.look()
+    fleet.shims[again].state = InstanceState.DRAINING
+    fleet.look()
+    fleet.shims[again] = Shim(again)
+    status = fleet.run()
+    assert (status.phase, status.failed, status.updated) == (SetPhase.COMPLETE, 0, 5)
+
+
+def test_one_that_drains_for_long_has_not_failed() -> None:
+    """The timeout is for shims that are to arrive."""
+    fleet = Fleet(5, shim_set(timeout=60.0))
+    (leaving,) = fleet.tell()
+    fleet.look()
+    fleet.shims[leaving].state = InstanceState.DRAINING
+    fleet.look()
+    fleet.now = 60.0
+    fleet.look()
+    assert fleet.status.failures == ()
+
+
+def test_one_that_does_not_stay_up_stops_it_and_is_taken_back() -> None:
+    """It arrived and was ready; then its data plane crash-loops: failed, and all go back."""
+    fleet = Fleet(5)
+    fleet.round()
+    fleet.round()
+    sick = next(shim for shim in fleet.shims.values() if shim.version == NEW)
+    sick.phase, sick.problem = "failing", "Envoy ended with exit code -11"
+    assert fleet.look()[sick.name] == OLD
+    assert fleet.status.phase is SetPhase.ROLLING_BACK
+    assert fleet.status.failures == ((sick.name, f"{NEW} does not stay up: Envoy ended with exit code -11"),)
+    assert (fleet.run().phase, fleet.at(OLD)) == (SetPhase.ROLLED_BACK, 5)
+
+
+def test_one_that_does_not_stay_up_while_it_leaves() -> None:
+    """A shim that is being ended is no witness against a version."""
+    fleet = Fleet(5)
+    fleet.round()
+    sick = next(shim for shim in fleet.shims.values() if shim.version == NEW)
+    sick.phase, sick.state = "failing", InstanceState.DRAINING
+    fleet.look()
+    assert fleet.status.failures == ()
+
+
 def test_one_that_does_not_arrive_in_time_has_failed() -> None:
     """Asked and not there within the timeout: failed, and told to stay with what it runs."""
     fleet = Fleet(5, shim_set(timeout=60.0))

@@ -11,8 +11,10 @@ from meshsdk.shim.intercept.rules import (
     Redirect,
     Rules,
     inbound_redirects,
+    iptables_redirects,
     iptables_removal,
     iptables_script,
+    nft_redirects,
     nft_removal,
     nft_script,
     outbound_redirects,
@@ -103,6 +105,9 @@ def test_redirects_of_a_shim():
         (lambda: inbound_redirects(settings(listen="0.0.0.0:9000")), "is the port of the application"),
         (lambda: read_ports([0]), "from 1 to 65535"),
         (lambda: read_ports(["80"]), "from 1 to 65535"),
+        (lambda: read_ports([True]), "from 1 to 65535"),
+        (lambda: read_ports("80"), "from 1 to 65535"),
+        (lambda: read_networks("10.0.0.0/8"), "list of networks"),
         (lambda: read_ports(list(range(1, 102))), "at most 100"),
         (lambda: read_networks(["10.0.0.1/8"]), "host bits"),
         (lambda: read_networks(["x; flush ruleset"]), "does not appear to be"),
@@ -116,5 +121,17 @@ def test_what_is_refused(attempt, words):
 
 def test_names():
     """A shim finds its own table again, and iptables takes the names of its chains (28 characters)."""
-    assert table_name("web") == table_name("web") != table_name("web2")
-    assert len(table_name("x" * 253) + "_out") <= 28
+    one, two = Path("/run/one"), Path("/run/two")
+    assert table_name("web", one) == table_name("web", one)
+    assert len({table_name("web", one), table_name("web2", one), table_name("web", two)}) == 3
+    assert len(table_name("x" * 253, one) + "_out") <= 28
+
+
+def test_redirects_in_force():
+    """Each direction is counted for itself, and by iptables only where a jump leads to it."""
+    listed = "table inet t {\n\tchain outbound {\n\t\ttcp dport 1 redirect to :2\n\t}\n\tchain inbound {\n\t}\n}\n"
+    assert nft_redirects(listed) == (1, 0)
+    chain = "-A x_in -p tcp -j REDIRECT --to-ports 2\n"
+    assert iptables_redirects(chain, "x_in") == 0
+    jump = "-A PREROUTING -j x_in\n"
+    assert (iptables_redirects(chain + jump, "x_in"), iptables_redirects(chain + jump, "x_out")) == (1, 0)

