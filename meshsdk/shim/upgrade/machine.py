@@ -81,6 +81,7 @@ class End:
 Decision = Look | HandOver | End
 
 _TICK = 0.05  # seconds between looks
+_EMPTY = 0.5  # seconds without a connection: its workers may just have taken one that is not counted yet
 
 
 class UpgradeMachine:
@@ -90,6 +91,7 @@ class UpgradeMachine:
         self.phase = UpgradePhase.RUNNING
         self._timing = timing
         self._since = 0.0  # when the phase began
+        self._empty_since: float | None = None  # since when the old one has had no connection
 
     def begin(self, now: float) -> None:
         """The new one has been started."""
@@ -130,7 +132,11 @@ class UpgradeMachine:
             return self._roll_back("it ended after it had taken over", restore=True)
         deadline = self._since + self._timing.drain
         watched = now >= self._since + min(self._timing.watch, self._timing.drain)
-        gone = not sight.old_runs or sight.open_connections == 0
+        if sight.open_connections != 0:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = now
+        gone = not sight.old_runs or (self._empty_since is not None and now >= self._empty_since + _EMPTY)
         if now >= deadline or (gone and watched):
             self._enter(UpgradePhase.DONE, now)
             return End()

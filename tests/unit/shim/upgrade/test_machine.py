@@ -91,6 +91,19 @@ def test_an_old_one_that_dies_ends_the_probation():
     assert machine.look(105.5, Sight(new_runs=True, serves=True, old_runs=False)) == End()
 
 
+def test_an_old_one_is_empty_when_it_stays_so():
+    """A connection that its workers had just taken shows up after the first look: it is waited for, too."""
+    machine = UpgradeMachine(UpgradeTiming(watch=0.0))
+    machine.begin(0.0)
+    machine.look(0.5, SERVING)
+    assert machine.look(2.0, SERVING) == HandOver()
+    assert isinstance(machine.look(2.0, EMPTY), Look)
+    assert isinstance(machine.look(2.4, SERVING), Look)
+    assert isinstance(machine.look(3.0, EMPTY), Look)
+    assert isinstance(machine.look(3.4, EMPTY), Look)
+    assert machine.look(3.5, EMPTY) == End()
+
+
 def test_an_old_one_that_cannot_be_asked_gets_its_time():
     """Unknown is not empty."""
     machine = handed_over()
