@@ -118,14 +118,6 @@ class Supervision:
         with self.exclusive:
             self._executable = self.current.launch.executable
 
-    def restart(self, executable: Path) -> None:
-        """Ends the current Envoy and starts another, which takes connections down. Raises EnvoyFailed."""
-        with self.exclusive:
-            former, self._current = self._current, None
-            if former is not None:
-                _end(former)
-            self._fresh(executable, _READY)
-
     def stop(self) -> None:
         """Ends Envoy and the thread; may be repeated."""
         self._closing.set()

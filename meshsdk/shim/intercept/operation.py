@@ -18,6 +18,7 @@ from meshsdk.errors import ConfigurationError, MeshError
 from meshsdk.shim.intercept.intercepting import Intercepting
 from meshsdk.shim.intercept.plan import Plan
 from meshsdk.shim.intercept.rules import read_networks, read_ports
+from meshsdk.shim.layer_follower import Layer, LayerFollower
 from meshsdk.shim.port import Shim
 from meshsdk.shim.upgrade import operation as upgrade
 
@@ -96,45 +97,24 @@ def _operated(intercepting: Intercepting, asked: Mapping[str, object]) -> Mappin
 
 @final
 class _Desk:
-    """One shim's interception. `_asked` guards `_layer` and `_told`; its thread takes the newest layer only."""
+    """One shim's interception, asked for by command or by the control plane."""
 
     def __init__(self, shim: Shim) -> None:
         self.intercepting = Intercepting(shim, lambda: upgrade.renew(shim))
-        self._asked = threading.Condition()
-        self._layer: Mapping[str, object] | None = None
-        self._told = False
-        self._closed = False
-        self._thread: threading.Thread | None = None
-
-    def want(self, layer: Mapping[str, object] | None) -> None:
-        """Takes what the control plane says; None: nothing any more, which is on."""
-        with self._asked:
-            self._layer, self._told = layer, True
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="meshsdk-shim-intercept", daemon=True)
-                self._thread.start()
-            self._asked.notify()
+        self._follower = LayerFollower("meshsdk-shim-intercept", self._follow)
+        self.want = self._follower.want
 
     def close(self) -> None:
         """Ends the thread; nothing is intercepted any more."""
-        with self._asked:
-            self._closed = True
-            self._asked.notify()
+        self._follower.close()
         self.intercepting.end()
 
-    def _run(self) -> None:
-        while True:
-            with self._asked:
-                self._asked.wait_for(lambda: self._told or self._closed)
-                if self._closed:
-                    return
-                layer, self._told = self._layer or {}, False
-            try:
-                self.intercepting.follow(
-                    client=layer.get("client") is not False, server=layer.get("server") is not False
-                )
-            except MeshError as error:
-                _LOG.warning("the control plane switches interception: %s", error)
+    def _follow(self, layer: Layer) -> None:
+        """No word of a side is on."""
+        try:
+            self.intercepting.follow(client=layer.get("client") is not False, server=layer.get("server") is not False)
+        except MeshError as error:
+            raise MeshError(f"the control plane switches interception: {error}") from error
 
 
 _lock = threading.Lock()

@@ -7,7 +7,6 @@ layer `meshsdk.shim`, which a ShimSet makes). Called by `command` and `running`;
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import threading
 import weakref
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import final
 
 from meshsdk.errors import ConfigurationError, MeshError
+from meshsdk.shim.layer_follower import Layer, LayerFollower
 from meshsdk.shim.port import Shim
 from meshsdk.shim.upgrade.machine import UpgradeTiming
 from meshsdk.shim.upgrade.upgrading import Upgrading
 
-_LOG = logging.getLogger("meshsdk.shim")
 _LONGEST = 4096  # characters of a path
 _LONGEST_WAIT = 240  # seconds; whoever asks waits a little longer
 
@@ -109,52 +108,26 @@ def _seconds(given: object, option: str) -> float:
 
 @final
 class _Desk:
-    """One shim's upgrades, asked for by command or by the control plane.
-
-    `_asked` guards `_layer` and `_told`, which any thread writes; its thread takes the newest layer only.
-    """
+    """One shim's upgrades, asked for by command or by the control plane."""
 
     def __init__(self, shim: Shim) -> None:
-        self._shim = shim
         self.drain = shim.settings.drain.timeout
         self.upgrading = Upgrading(shim, os.environ)
-        self._asked = threading.Condition()
-        self._layer: Mapping[str, object] | None = None
-        self._told = False
-        self._closed = False
-        self._thread: threading.Thread | None = None
-
-    def want(self, layer: Mapping[str, object] | None) -> None:
-        """Takes what the control plane says; None: nothing any more."""
-        with self._asked:
-            self._layer, self._told = layer, True
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="meshsdk-shim-upgrades", daemon=True)
-                self._thread.start()
-            self._asked.notify()
+        self._follower = LayerFollower("meshsdk-shim-upgrades", self._follow)
+        self.want = self._follower.want
 
     def close(self) -> None:
         """Ends the thread, and what it is at."""
         self.upgrading.close()
-        with self._asked:
-            self._closed = True
-            self._asked.notify()
+        self._follower.close()
 
-    def _run(self) -> None:
-        while True:
-            with self._asked:
-                self._asked.wait_for(lambda: self._told or self._closed)
-                if self._closed:
-                    return
-                layer, self._told = self._layer, False
-            self._follow(str((layer or {}).get("version") or ""))
-
-    def _follow(self, version: str) -> None:
-        """Runs `version`, "": what runs. What cannot be done is said in the registry, and not tried again untold."""
+    def _follow(self, layer: Layer) -> None:
+        """Runs a version, "": what runs. What cannot be done is said in the registry, and not tried again untold."""
+        version = str(layer.get("version") or "")
         try:
             self.upgrading.follow(version, UpgradeTiming(drain=self.drain))
         except MeshError as error:
-            _LOG.warning("the control plane wants Envoy %s: %s", version, error)
+            raise MeshError(f"the control plane wants Envoy {version}: {error}") from error
 
 
 _lock = threading.Lock()
