@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from meshsdk.model.matching import HeaderMatch
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Route or virtual-host retry policy (gRFC A44). `retry_on` holds gRPC status names in upper case ("UNAVAILABLE").
 
     `num_retries` counts retries, not attempts. Backoff before retry n is drawn from [0, min(base * 2**(n-1), max)).
+    `retriable_headers`: an answer whose headers match one of them is retried too, whatever its code.
+    `avoid_previous`: a retry goes to an endpoint that the call has not tried, `avoid_attempts` draws long.
     """
 
     retry_on: frozenset[str]
@@ -20,6 +24,29 @@ class RetryPolicy:
     base_interval: float = 0.025
     max_interval: float = 0.25
     per_try_timeout: float | None = None
+    retriable_headers: tuple[HeaderMatch, ...] = ()
+    avoid_previous: bool = False
+    avoid_attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hedging:
+    """Further attempts before the first has failed (gRFC A6): one every `delay` seconds, up to `max_attempts` in all.
+
+    `non_fatal`: statuses after which the other attempts go on, and the next one is made at once.
+    """
+
+    max_attempts: int
+    delay: float
+    non_fatal: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A copy of a `share` (0-1) of the calls goes to `cluster`; its answers are thrown away."""
+
+    cluster: str
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +156,22 @@ class OutlierDetection:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """Retries that may run at once: `share` (0-1) of the calls that run, and `min_concurrency` in any case."""
+
+    share: float = 0.2
+    min_concurrency: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitBreakers:
-    """envoy.config.cluster.v3.CircuitBreakers, DEFAULT priority; None: the default of the spec (1024; retries 3)."""
+    """envoy.config.cluster.v3.CircuitBreakers of one priority; None: the default of the spec (1024; retries 3).
+
+    `retry_budget`, where there is one, stands in place of `max_retries`.
+    """
 
     max_connections: int | None = None
     max_pending_requests: int | None = None
     max_requests: int | None = None
     max_retries: int | None = None
+    retry_budget: RetryBudget | None = None

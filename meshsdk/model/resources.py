@@ -9,12 +9,26 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from meshsdk.model.collection import EndpointCollection, LbEndpoint
 from meshsdk.model.endpoints import EndpointMap
+from meshsdk.model.filters import FilterConfig, HeaderEdit, RateLimitActions
 from meshsdk.model.matching import RouteMatch
 from meshsdk.model.migration import Migration
-from meshsdk.model.policy import CircuitBreakers, HashPolicy, LbConfig, OutlierDetection, RetryPolicy
+from meshsdk.model.policy import (
+    CircuitBreakers,
+    HashPolicy,
+    Hedging,
+    LbConfig,
+    Mirror,
+    OutlierDetection,
+    RetryPolicy,
+)
+
+Filters = Mapping[str, FilterConfig | None]
+"""What overrides a listener's filters, by name; None turns one off."""
+_NO_FILTERS: Filters = MappingProxyType({})
 
 
 class Kind(enum.Enum):
@@ -37,6 +51,9 @@ class WeightedCluster:
 
     name: str
     weight: int
+    filters: Filters = field(default_factory=lambda: _NO_FILTERS, hash=False)
+    request_edits: tuple[HeaderEdit, ...] = ()
+    response_edits: tuple[HeaderEdit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,8 @@ class Forward:
 
     None: the route sets no cap of its own, the listener's counts; 0.0: expressly no cap, not even the listener's.
     `header_max_duration`: A31 `grpc_timeout_header_max`; 0 means no cap from the header. `authority_rewrite`: A81.
+    `high_priority`: counts against the circuit breakers of HIGH priority. `request_edits`, `response_edits`: in the
+    order in which they run, those of route, virtual host and route configuration together.
     """
 
     clusters: tuple[WeightedCluster, ...]
@@ -53,6 +72,12 @@ class Forward:
     retry: RetryPolicy | None = None
     hash_policies: tuple[HashPolicy, ...] = ()
     authority_rewrite: bool = False
+    hedging: Hedging | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    rate_limits: tuple[RateLimitActions, ...] = ()
+    high_priority: bool = False
+    request_edits: tuple[HeaderEdit, ...] = ()
+    response_edits: tuple[HeaderEdit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +94,7 @@ class Route:
     name: str
     match: RouteMatch
     action: Forward | NoForward
+    filters: Filters = field(default_factory=lambda: _NO_FILTERS, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +104,7 @@ class VirtualHost:
     name: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
+    filters: Filters = field(default_factory=lambda: _NO_FILTERS, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +179,8 @@ class RegistrySource:
 class Cluster:
     """CDS resource. `telemetry_labels` and other filter metadata are not kept.
 
-    `reports`: the server that gives it asks for load reports (A27: `lrs_server` is `self`).
+    `reports`: the server that gives it asks for load reports (A27: `lrs_server` is `self`). `breakers`,
+    `high_breakers`: the limits of DEFAULT and of HIGH priority.
     """
 
     name: str
@@ -162,6 +190,7 @@ class Cluster:
     breakers: CircuitBreakers | None = None
     ignored: tuple[str, ...] = ()
     reports: bool = False
+    high_breakers: CircuitBreakers | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,20 +1,26 @@
 """The words that policies and drivers exchange (ADR 003).
 
-A policy is a generator: it yields `Attempt` or `Sleep`, is sent the `Outcome` of an attempt (None after a sleep), and
-returns when the last outcome is the call's own. `meshsdk.interceptors.drivers` runs it for threads and for asyncio.
+A policy is a generator: it yields what to do next, is sent what came of it, and returns when the last outcome is the
+call's own. `meshsdk.interceptors.drivers` runs it for threads and for asyncio.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Make an attempt. `previous`: attempts made before that reached a server (A6 `grpc-previous-rpc-attempts`)."""
+    """Make an attempt. `previous`: attempts made before that reached a server (A6 `grpc-previous-rpc-attempts`).
+
+    `timeout`: seconds for this attempt alone, None for what is left of the call. `avoid`: addresses not to pick as
+    long as another one is connected.
+    """
 
     previous: int = 0
+    timeout: float | None = None
+    avoid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +31,35 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
+class Reject:
+    """End the call without an attempt: `code` is a gRPC status name, `trailing` what its trailing metadata shall be.
+
+    `category`: what refused it, for metrics and `explain` ("fault", "local_rate_limit", "circuit_breaker" ...).
+    """
+
+    code: str
+    details: str
+    category: str
+    trailing: tuple[tuple[str, str | bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How an attempt ended. `code` is the gRPC status name ("OK", "UNAVAILABLE").
 
     `unsent`: the request surely never left this process. `committed`: part of the answer has reached the application,
     so that nothing may be tried again. `pushback`: seconds the server asked to wait; negative: it forbade a retry.
+    `address`: of the endpoint, "" if there was none. `timed_out`: the attempt's own timeout ended it, not the call's.
+    `headers`: what the server answered with, initial and trailing metadata.
     """
 
     code: str
     unsent: bool = False
     committed: bool = False
     pushback: float | None = None
+    address: str = ""
+    timed_out: bool = False
+    headers: Sequence[tuple[str, str | bytes]] = ()
 
 
 Steps = Generator[Attempt | Sleep, Outcome | None, None]
