@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.endings import Ending
+
 settings.register_profile(
     "meshsdk",
     deadline=None,
@@ -21,6 +23,7 @@ settings.register_profile(
 settings.load_profile("meshsdk")
 
 _HERE = Path(__file__).parent
+_ENDING = Ending()
 # What may be the machine's doing: a condition that took too long. A call that was lost or doubled never is.
 _TOO_LATE = ("not within", "Timeout")
 
@@ -35,3 +38,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=_TOO_LATE))
         elif _HERE / "contract" / "registries" in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """From here on nothing that tests left behind holds the run."""
+    _ENDING.watch(int(exitstatus))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names what tests left behind: processes, which are ended here, and threads that Python waits for."""
+    for line in (*_ENDING.left_processes(), *_ENDING.left_threads()):
+        terminalreporter.write_line(f"LEFT BEHIND {line}", yellow=True)
