@@ -12,10 +12,13 @@ debian() {
   fi
   "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2
   "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >&2
-  local package
+  local package service
   for package in "$@"; do
-    if [ -e "/etc/init.d/${package%-server}" ]; then
-      "${as[@]}" service "${package%-server}" stop >&2 || true # not running is fine
-    fi
+    for service in "$package" "${package%-server}"; do
+      if [ -e "/etc/init.d/$service" ]; then
+        "${as[@]}" service "$service" stop >&2 || true # not running is fine
+        break
+      fi
+    done
   done
 }
