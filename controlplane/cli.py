@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from controlplane.commands import inspection, resources, rollout, serve
+from controlplane.commands import diff_routes, inspection, resources, rollout, serve
 from controlplane.commands.output import FAILED, OK, complain
 from meshsdk.errors import MeshError
 
@@ -147,6 +147,12 @@ def _add_resources(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     added = commands.add_parser("validate", help="check YAML without a control plane")
     added.set_defaults(run=resources.validate)
     added.add_argument("file", metavar="FILE", help="a file, a directory, or - for stdin")
+    added = commands.add_parser("diff-routes", help="show where recorded calls would go under another configuration")
+    added.set_defaults(run=diff_routes.run)
+    added.add_argument("old", metavar="OLD", help="YAML in force: a file or a directory")
+    added.add_argument("new", metavar="NEW", help="YAML to compare with")
+    added.add_argument("traffic", metavar="TRAFFIC", help="calls, a JSON object a line, such as the SDK's access log")
+    added.add_argument("-o", "--output", choices=("table", "json"), default="table")
 
 
 def _asking(
