@@ -117,7 +117,11 @@ class AioServed(SyncServed):
             self.activity = interceptors[0].activity if interceptors else None
             await self.service.__aenter__()
 
-        self._run(start())
+        try:
+            self._run(start())
+        except BaseException:  # what serve refuses: nobody will close this one
+            self._thread.__exit__(None, None, None)
+            raise
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", LOCAL)
 
     def _run(self, coroutine):
