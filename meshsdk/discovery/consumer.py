@@ -13,15 +13,16 @@ what to tell. Three machines do the deciding: `migration` (which side), `instanc
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from meshsdk.discovery.instance_set import InstanceSet, Member
 from meshsdk.discovery.mapping import Catalogue
+from meshsdk.discovery.method_defaults import agreed
 from meshsdk.discovery.migration import Side, Standing, decide, watched
 from meshsdk.model.instance import Increment
 from meshsdk.model.migration import Migration
-from meshsdk.model.resources import ClusterEndpoints, RegistrySource
+from meshsdk.model.resources import NO_METHODS, ClusterEndpoints, Methods, RegistrySource
 from meshsdk.model.snapshot import Key
 from meshsdk.model.told import Told
 
@@ -91,6 +92,9 @@ class Consumer:
         self._sets: dict[Side, InstanceSet] = {}
         self._restored: set[Watched] = set()
         self._told: Told | None = None
+        self._said: tuple[Methods, ...] = ()  # what `_defaults` was made of
+        self._defaults = NO_METHODS
+        self._made: ClusterEndpoints | None = None  # what was told last, with the defaults
         if self._maps:
             catalogue.follow(source.interface)
 
@@ -217,7 +221,7 @@ class Consumer:
     def _outcome(self, now: float, problem: str) -> Told | None:
         if self.side is not None:
             known = self._set(self.side)
-            endpoints: ClusterEndpoints | None = known.endpoints()
+            endpoints: ClusterEndpoints | None = self._endpoints(known)
             if not any(watch.side is self.side for watch in self._restored):
                 return Told(self.key, endpoints, note=_note(known))
             words = problem or "it has not answered yet"
@@ -227,6 +231,23 @@ class Consumer:
         if now - self._began >= _SILENCE:
             return Told(self.key, None, f"it has not answered within {_SILENCE:g} s")
         return None
+
+    def _endpoints(self, known: InstanceSet) -> ClusterEndpoints:
+        """Returns the endpoints with what all their revisions say; the same object as long as nothing changed.
+
+        While the content of one of them is not known, nothing is: its instances may not be called twice.
+        """
+        contents = [self._catalogue.methods(app, revision) for app, revision in known.revisions()]
+        said = tuple(one for one in contents if one is not None)
+        said = said if len(said) == len(contents) else ()
+        if said != self._said:
+            self._said, self._defaults = said, agreed(said)
+        plain = known.endpoints()
+        if not self._defaults:
+            return plain
+        if self._made is None or self._made.localities is not plain.localities or self._made.methods != self._defaults:
+            self._made = replace(plain, methods=self._defaults)
+        return self._made
 
     # -- what an earlier process knew ---------------------------------------------------------------------------------
 

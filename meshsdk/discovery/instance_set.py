@@ -15,7 +15,8 @@ the same registry. Pure but for the log of `doubt`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from meshsdk.discovery.doubt import Doubts, Verdict
@@ -44,6 +45,7 @@ class _Application:
 
     members: dict[str, Member] = field(default_factory=dict)
     listed: bool = False
+    revisions: Counter[str] = field(default_factory=Counter)  # how many members have each
 
 
 _Shown = tuple[Endpoint, Locality] | None
@@ -117,6 +119,11 @@ class InstanceSet:
         known = self._apps.get(app)
         return known.members if known is not None else {}
 
+    def revisions(self) -> Iterator[tuple[str, str]]:
+        """Yields (application, revision) of the instances that are known, each once, in order."""
+        for app in sorted(self._apps):
+            yield from ((app, revision) for revision in sorted(self._apps[app].revisions))
+
     def forget(self, app: str) -> None:
         """The application is no longer wanted."""
         known = self._apps.pop(app, None)
@@ -188,6 +195,9 @@ class InstanceSet:
             shown = self._shown(endpoint.address)
             if known.endpoint != endpoint:
                 known.endpoint = endpoint
+            if known.revision != instance.revision:
+                _leave(app, known.revision)
+                app.revisions[instance.revision] += 1
             known.locality, known.revision, known.doubted = place, instance.revision, False
             known.offered = self._offered(instance.app, instance.revision)
             self._note(endpoint.address, shown)
@@ -229,6 +239,7 @@ class InstanceSet:
         address = member.endpoint.address
         before = self._shown(address)
         app.members[identifier] = member
+        app.revisions[member.revision] += 1
         self._at[address] = member if address not in self._at else (*self._here(address), member)
         self._note(address, before)
 
@@ -236,6 +247,7 @@ class InstanceSet:
         member = app.members.pop(identifier, None)
         if member is None:
             return
+        _leave(app, member.revision)
         address = member.endpoint.address
         before = self._shown(address)
         rest = tuple(one for one in self._here(address) if one is not member)
@@ -285,3 +297,10 @@ def _online(member: Member) -> bool:
 
 def _rank(member: Member) -> tuple[bool, float, str]:
     return not member.doubted, member.endpoint.started_at, member.revision
+
+
+def _leave(app: _Application, revision: str) -> None:
+    """One instance fewer has a revision."""
+    app.revisions[revision] -= 1
+    if not app.revisions[revision]:
+        del app.revisions[revision]

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from meshsdk.discovery.backoff import delay
+from meshsdk.discovery.method_defaults import methods_of
 from meshsdk.model.instance import Revision
+from meshsdk.model.resources import Methods
 
 _POLL = 5.0  # seconds between two looks at a mapping: a new provider appears within about this
 _PLAIN_POLL = 60.0  # the same for a name that is an application's and no service's
@@ -56,12 +58,13 @@ class _Service:
 
 @dataclass(slots=True)
 class _Content:
-    """A revision. `services` is None until known, and then for good; `tried`: an answer or a failure has come.
+    """A revision. `methods` is None until known, and then for good; `tried`: an answer or a failure has come.
 
     `malformed`: what the registry has of it cannot be read.
     """
 
-    services: frozenset[str] | None = None
+    methods: Methods | None = None
+    services: frozenset[str] = frozenset()
     tried: bool = False
     malformed: bool = False
     next_at: float = 0.0
@@ -108,15 +111,24 @@ class Catalogue:
         """
         if not revision:
             return True
+        known = self._content(app, revision)
+        if known.methods is not None:
+            return service in known.services
+        return True if known.tried else None
+
+    def methods(self, app: str, revision: str) -> Methods | None:
+        """Returns what a revision says of its methods; None: it is not known, or nothing was published."""
+        return self._content(app, revision).methods if revision else None
+
+    def _content(self, app: str, revision: str) -> _Content:
+        """Returns what is known of a revision; it is asked for if that is nothing."""
         known = self._contents.get((app, revision))
         if known is None:
             known = self._contents[app, revision] = _Content()
             self._open.add((app, revision))
             self._sooner(0.0)
             self._trim()
-        if known.services is not None:
-            return service in known.services
-        return True if known.tried else None
+        return known
 
     def restore(self, service: str, apps: tuple[str, ...]) -> bool:
         """Takes a mapping that an earlier process knew last; returns whether it was of use."""
@@ -176,7 +188,8 @@ class Catalogue:
             known.next_at = now + _RETRY_UNKNOWN
             self._sooner(known.next_at)
         else:
-            known.services = frozenset(method.name.split("/")[1] for method in content.methods)
+            known.methods = methods_of(content)
+            known.services = frozenset(name.split("/")[1] for name in known.methods)
             self._open.discard(key)
         return news
 

@@ -16,7 +16,8 @@ class Fault:
     """`envoy.extensions.filters.http.fault.v3.HTTPFault` (gRFC A33).
 
     `abort_code`: gRPC status name, "" for no abort. `*_from_header`: the caller's metadata says what and how much, the
-    shares here cap it. `max_active`: faults at one time in this process, None for no limit.
+    shares here cap it. `max_active`: faults at one time in this process, None for no limit. `cluster`: only calls to
+    that one, "" for all (`routing` sees to it).
     """
 
     delay: float = 0.0
@@ -27,6 +28,7 @@ class Fault:
     abort_from_header: bool = False
     max_active: int | None = None
     headers: tuple[HeaderMatch, ...] = ()
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class LocalRateLimit:
     """`envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit`.
 
     `bucket` None: only `descriptors` limit. `enabled`, `enforced`: shares of the calls that are asked, and refused.
-    `rate_limits`: actions of the filter itself, in place of the route's.
+    `rate_limits`: actions of the filter itself, in place of the route's; of either, those of `stage` count.
     """
 
     bucket: TokenBucket | None
@@ -64,6 +66,7 @@ class LocalRateLimit:
     status: str = "UNAVAILABLE"
     always_consume_default: bool = True
     rate_limits: tuple[RateLimitActions, ...] = ()
+    stage: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ class RateLimitService:
     """`envoy.extensions.filters.http.ratelimit.v3.RateLimit`: asks `envoy.service.ratelimit.v3` before a call goes out.
 
     `cluster` is the xDS cluster of the service (`envoy_grpc`), `target` its address (`google_grpc`): one is set.
-    `deny_on_failure`: without an answer within `timeout` the call is refused, else it goes on.
+    `deny_on_failure`: without an answer within `timeout` the call is refused, else it goes on. `rate_limits`: what is
+    asked about in place of the route's; of either, the actions of `stage` count.
     """
 
     domain: str
@@ -82,6 +86,15 @@ class RateLimitService:
     status: str = "UNAVAILABLE"
     stage: int = 0
     disabled_by_route: bool = False
+    rate_limits: tuple[RateLimitActions, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitRoute:
+    """`envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute`: what it sets, it sets of a `RateLimitService`."""
+
+    domain: str = ""
+    rate_limits: tuple[RateLimitActions, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +225,30 @@ class HeaderEdit:
     only_if_present: bool = False
 
 
-FilterConfig = Fault | LocalRateLimit | RateLimitService | AdaptiveConcurrency | AdmissionControl | StatefulSession
+@dataclass(frozen=True, slots=True)
+class HeaderMutation:
+    """`envoy.extensions.filters.http.header_mutation.v3.HeaderMutation`; those of routes come on top of the listener's.
+
+    `specific_last` (of the listener): those of a route run after those of its virtual host, not before.
+    """
+
+    request_edits: tuple[HeaderEdit, ...] = ()
+    response_edits: tuple[HeaderEdit, ...] = ()
+    specific_last: bool = False
+
+
+GateConfig = Fault | LocalRateLimit | RateLimitService | AdaptiveConcurrency | AdmissionControl | StatefulSession
+FilterConfig = GateConfig | RateLimitRoute | HeaderMutation
+"""`RateLimitRoute` and `HeaderMutation` are resolved by `routing`: what a `Destination` has is a `GateConfig`."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedFilter:
-    """A filter of a listener, in its place of the order. `config` None: off, unless a route brings a configuration."""
+    """A filter of a listener, in its place of the order. `off`: it does nothing unless a route says something of it.
+
+    `config` None: it does nothing to calls as it is.
+    """
 
     name: str
     config: FilterConfig | None
+    off: bool = False

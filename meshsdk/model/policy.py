@@ -108,7 +108,24 @@ class Maglev:
     table_size: int = 65537
 
 
-EndpointPolicy = RoundRobin | RandomChoice | LeastRequest | PickFirst | RingHash | Maglev
+@dataclass(frozen=True, slots=True)
+class WeightedRoundRobin:
+    """Weights from the load that endpoints report (gRFC A58): queries per second over utilization. Seconds.
+
+    An endpoint counts with the average weight until it has reported for `blackout` and when its last report is older
+    than `expiration`; weights are computed anew each `update_period`. `error_penalty`: times the failed share of calls,
+    it adds to the utilization. `out_of_band`: reports are asked for every `oob_period` (ORCA), else answers bring them.
+    """
+
+    out_of_band: bool = False
+    oob_period: float = 10.0
+    blackout: float = 10.0
+    expiration: float = 180.0
+    update_period: float = 1.0
+    error_penalty: float = 1.0
+
+
+EndpointPolicy = RoundRobin | RandomChoice | LeastRequest | PickFirst | RingHash | Maglev | WeightedRoundRobin
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +147,7 @@ class LbConfig:
     `panic_threshold` (0-1; 0 turns it off): below this share of usable endpoints in a priority, all are used.
     `zone_preference`: prefer endpoints of the caller's zone while they carry their share.
     `locality_weighted`: choose a locality by its weight first. `subset_size`: connect to at most this many (A68).
+    `draining_sessions`: calls of a session (A55) go on to its endpoint while that drains (`override_host_status`).
     """
 
     policy: EndpointPolicy = RoundRobin()
@@ -138,11 +156,22 @@ class LbConfig:
     panic_threshold: float = 0.5
     slow_start: SlowStart | None = None
     subset_size: int = 100
+    draining_sessions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OutlierDetection:
-    """envoy.config.cluster.v3.OutlierDetection, carried for a later policy. Percentages are 0-100."""
+    """envoy.config.cluster.v3.OutlierDetection (gRFC A50): which endpoints are taken out for a while. Seconds.
+
+    An algorithm whose first field is None is off. `enforcing_*`: the percentage (0-100) of detections that eject.
+    `success_rate_stdev_factor`: thousandths. The ejection lasts `base_ejection_time` times the ejections so far, at
+    most `max_ejection_time`, and up to `max_ejection_jitter` more. `max_ejection_percent` of a cluster's endpoints are
+    out at once; `always_eject_one`: one may be, whatever the percentage.
+
+    `split_local_origin`: what failed on this side (not connected, reset, no answer in time) counts by
+    `consecutive_local_origin`, `enforcing_local_origin_success_rate` and `enforcing_failure_percentage_local_origin`
+    alone, and never as an answer of the server; else it counts as a gateway error.
+    """
 
     consecutive_5xx: int | None = 5
     consecutive_gateway_failure: int | None = None
@@ -153,6 +182,20 @@ class OutlierDetection:
     enforcing_consecutive_5xx: int = 100
     success_rate_stdev_factor: int | None = None
     failure_percentage_threshold: int | None = None
+    enforcing_consecutive_gateway_failure: int = 0
+    enforcing_success_rate: int = 100
+    success_rate_minimum_hosts: int = 5
+    success_rate_request_volume: int = 100
+    enforcing_failure_percentage: int = 0
+    failure_percentage_minimum_hosts: int = 5
+    failure_percentage_request_volume: int = 50
+    split_local_origin: bool = False
+    consecutive_local_origin: int | None = None
+    enforcing_consecutive_local_origin: int = 100
+    enforcing_local_origin_success_rate: int = 100
+    enforcing_failure_percentage_local_origin: int = 0
+    max_ejection_jitter: float = 0.0
+    always_eject_one: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +218,15 @@ class CircuitBreakers:
     max_requests: int | None = None
     max_retries: int | None = None
     retry_budget: RetryBudget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RpcDefaults:
+    """What a server says of one of its methods (`@meshsdk.rpc`): callers go by it where no configuration says more.
+
+    `idempotent`: it may be executed twice. `timeout` seconds for a call without a deadline. `retry`: as a route's.
+    """
+
+    idempotent: bool = False
+    timeout: float | None = None
+    retry: RetryPolicy | None = None

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from meshsdk.model.collection import EndpointCollection, LbEndpoint
 from meshsdk.model.endpoints import EndpointMap
-from meshsdk.model.filters import FilterConfig, HeaderEdit, RateLimitActions
+from meshsdk.model.filters import FilterConfig, HeaderEdit, NamedFilter, RateLimitActions
 from meshsdk.model.matching import RouteMatch
 from meshsdk.model.migration import Migration
 from meshsdk.model.policy import (
@@ -24,11 +24,15 @@ from meshsdk.model.policy import (
     Mirror,
     OutlierDetection,
     RetryPolicy,
+    RpcDefaults,
 )
 
 Filters = Mapping[str, FilterConfig | None]
 """What overrides a listener's filters, by name; None turns one off."""
-_NO_FILTERS: Filters = MappingProxyType({})
+NO_FILTERS: Filters = MappingProxyType({})
+Methods = Mapping[str, RpcDefaults]
+"""What servers say of their methods, by full method name ("/shop.Orders/Get")."""
+NO_METHODS: Methods = MappingProxyType({})
 
 
 class Kind(enum.Enum):
@@ -47,11 +51,14 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class WeightedCluster:
-    """A destination with its share: `weight` of the sum of the weights beside it. Weight 0 is never chosen."""
+    """A destination with its share: `weight` of the sum of the weights beside it. Weight 0 is never chosen.
+
+    `request_edits`, `response_edits` run before those of the `Forward`.
+    """
 
     name: str
     weight: int
-    filters: Filters = field(default_factory=lambda: _NO_FILTERS, hash=False)
+    filters: Filters = field(default_factory=lambda: NO_FILTERS, hash=False)
     request_edits: tuple[HeaderEdit, ...] = ()
     response_edits: tuple[HeaderEdit, ...] = ()
 
@@ -63,7 +70,8 @@ class Forward:
     None: the route sets no cap of its own, the listener's counts; 0.0: expressly no cap, not even the listener's.
     `header_max_duration`: A31 `grpc_timeout_header_max`; 0 means no cap from the header. `authority_rewrite`: A81.
     `high_priority`: counts against the circuit breakers of HIGH priority. `request_edits`, `response_edits`: in the
-    order in which they run, those of route, virtual host and route configuration together.
+    order in which they run, those of route, virtual host and route configuration together. `inherited`: the names of
+    those fields that the virtual host said and not the route, for `explain`.
     """
 
     clusters: tuple[WeightedCluster, ...]
@@ -78,6 +86,7 @@ class Forward:
     high_priority: bool = False
     request_edits: tuple[HeaderEdit, ...] = ()
     response_edits: tuple[HeaderEdit, ...] = ()
+    inherited: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,7 @@ class Route:
     name: str
     match: RouteMatch
     action: Forward | NoForward
-    filters: Filters = field(default_factory=lambda: _NO_FILTERS, hash=False)
+    filters: Filters = field(default_factory=lambda: NO_FILTERS, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,7 @@ class VirtualHost:
     name: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
-    filters: Filters = field(default_factory=lambda: _NO_FILTERS, hash=False)
+    filters: Filters = field(default_factory=lambda: NO_FILTERS, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +127,16 @@ class RouteConfiguration:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """LDS resource with an api_listener (A27): exactly one of `route_config_name` and `route_config` is set."""
+    """LDS resource with an api_listener (A27): exactly one of `route_config_name` and `route_config` is set.
+
+    `http_filters`: in order, those that do something to a call (the router and its like are not kept).
+    """
 
     name: str
     route_config_name: str | None = None
     route_config: RouteConfiguration | None = None
     max_duration: float | None = None
-    http_filters: tuple[str, ...] = ()
+    http_filters: tuple[NamedFilter, ...] = ()
     ignored: tuple[str, ...] = ()
 
 
@@ -229,6 +241,7 @@ class Drop:
 class ClusterEndpoints:
     """EDS resource: localities ordered by (priority, locality). `overprovisioning` 1.4 means 140 of the spec.
 
+    `methods`: what the servers say of their methods, by full name (from a registry alone: revisions carry it).
     `layout`: the codec's notes on where endpoints lie in the serialised form, so that the next version costs what
     changed; nobody else reads it.
     """
@@ -238,6 +251,7 @@ class ClusterEndpoints:
     drops: tuple[Drop, ...] = ()
     overprovisioning: float = 1.4
     ignored: tuple[str, ...] = ()
+    methods: Methods = field(default_factory=lambda: NO_METHODS, hash=False)
     layout: object | None = field(default=None, compare=False, repr=False)
 
 

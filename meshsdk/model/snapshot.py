@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from meshsdk.model.resources import Cluster, ClusterEndpoints, Kind, Listener, RuntimeLayer, VirtualHost
+from meshsdk.model.resources import (
+    NO_METHODS,
+    Cluster,
+    ClusterEndpoints,
+    Kind,
+    Listener,
+    Methods,
+    RuntimeLayer,
+    VirtualHost,
+)
 
 
 class Key(NamedTuple):
@@ -41,6 +50,17 @@ class ResolvedCluster:
     cluster: Cluster
     leaves: tuple[Leaf, ...]
 
+    @property
+    def methods(self) -> Methods:
+        """What the servers behind it say of their methods, below anything that configuration says.
+
+        Known where the endpoints come from a registry. Of several leaves, what all of them say alike.
+        """
+        said = [leaf.endpoints.methods for leaf in self.leaves if leaf.endpoints is not None]
+        if len(said) == 1 or not any(said):
+            return said[0] if said else NO_METHODS
+        return {name: one for name, one in said[0].items() if all(other.get(name) == one for other in said[1:])}
+
 
 @dataclass(frozen=True, slots=True)
 class BrokenCluster:
@@ -52,7 +72,11 @@ class BrokenCluster:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Complete configuration of one target. Every cluster named by `virtual_host` is in `clusters`."""
+    """Complete configuration of one target.
+
+    Every cluster named by `virtual_host` is in `clusters`: of its routes, their mirrors and its filters; so are the
+    clusters that the filters of `listener` name.
+    """
 
     target: str
     listener: Listener

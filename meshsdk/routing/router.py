@@ -6,8 +6,10 @@ method run: one route without a question (`MethodPlan.unconditional`) or `Method
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from meshsdk.model.filters import NamedFilter
 from meshsdk.model.matching import HeaderMatch, PresentMatch, RouteMatch
 from meshsdk.model.resources import Route, VirtualHost
 from meshsdk.routing.compiled_route import CompiledRoute
@@ -38,10 +40,18 @@ class RouteTable:
 
     __slots__ = ("_entries", "_plans")
 
-    def __init__(self, virtual_host: VirtualHost) -> None:
-        """Raises ValueError naming the route whose regular expression is not acceptable (codecs refuse it before)."""
-        self._entries = tuple(_compiled(route, virtual_host) for route in virtual_host.routes)
+    def __init__(self, virtual_host: VirtualHost, filters: Sequence[NamedFilter] = ()) -> None:
+        """`filters`: of the listener, in order; what overrides them is taken from the virtual host and its routes.
+
+        Raises ValueError naming the route whose regular expression is not acceptable (codecs refuse it before).
+        """
+        self._entries = tuple(_compiled(route, virtual_host, filters) for route in virtual_host.routes)
         self._plans: dict[str, MethodPlan] = {}
+
+    @property
+    def routes(self) -> Iterator[CompiledRoute]:
+        """The routes that some call may take."""
+        return (entry.conditions.route for entry in self._entries if entry.conditions is not None)
 
     def plan(self, method: str) -> MethodPlan:
         """Returns the plan for a full method name (`/pkg.Service/Method`); the same object for the same name."""
@@ -59,14 +69,14 @@ class RouteTable:
         return self._plans.setdefault(method, plan)
 
 
-def _compiled(route: Route, virtual_host: VirtualHost) -> _Entry:
+def _compiled(route: Route, virtual_host: VirtualHost, filters: Sequence[NamedFilter]) -> _Entry:
     try:
-        return _entry(route)
+        return _entry(route, CompiledRoute(route, filters, (virtual_host.filters,)))
     except ValueError as error:
         raise ValueError(f"virtual host {virtual_host.name!r}, route {route.name!r}: {error}") from error
 
 
-def _entry(route: Route) -> _Entry:
+def _entry(route: Route, compiled: CompiledRoute) -> _Entry:
     match = route.match
     reasons: list[str] = []
     paths = [path_test(match.path)]
@@ -84,7 +94,6 @@ def _entry(route: Route) -> _Entry:
     for field in match.fields:
         if not isinstance(field.test, PresentMatch):
             value_test(field.test)  # refused here, where the caller expects it, and not at a first call
-    compiled = CompiledRoute(route)
     if reasons:
         return _Entry(tuple(paths), None, f"route {route.name!r} never matches: {'; '.join(reasons)}")
     per_million = _share(match)

@@ -7,10 +7,13 @@ among all targets, and is quiet while the process forks. It decides nothing abou
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from meshsdk.bootstrap import Bootstrap, ServerConfig, Transport
 from meshsdk.errors import LifecycleError
@@ -24,10 +27,12 @@ from meshsdk.xds_client.feeds import Feeds, NoFeeds
 from meshsdk.xds_client.intake import Decode
 from meshsdk.xds_client.last_good import LastGoodFiles
 from meshsdk.xds_client.layer import layer_target
+from meshsdk.xds_client.link import LinkState
 from meshsdk.xds_client.load_counts import LoadCounts
 from meshsdk.xds_client.load_reporter import LoadReporter
 from meshsdk.xds_client.machine import nothing_saved
 from meshsdk.xds_client.names import Target, authority_of
+from meshsdk.xds_client.recording import recorder
 from meshsdk.xds_client.registry_names import checking
 from meshsdk.xds_client.resolve import resolve
 from meshsdk.xds_client.session import Resolve, Result, Session
@@ -156,10 +161,31 @@ class XdsClient:
         rows = [_row(entry) for entry in running.session.store.entries()]
         return tuple(sorted(rows, key=lambda row: (row.kind.value, row.name)))
 
+    def dump(self) -> Dump:
+        """Returns everything this client knows of the resources it wants, for CSDS (gRFC A40)."""
+        node = node_message(self._bootstrap.node, VERSION)
+        running = self._running
+        if running is None:
+            return Dump(node, (), (), ())
+        session = running.session
+        store, now = session.store, time.monotonic()
+        entries = ((entry, max(0.0, now - store.changed(entry.key))) for entry in store.entries())
+        return Dump(
+            node,
+            tuple(sorted(entries, key=lambda one: (one[0].key.kind.value, one[0].key.name))),
+            tuple(session.servers()),
+            tuple((target, session.progress(target)) for target in session.targets()),
+        )
+
     def entry(self, key: Key) -> Entry | None:
         """Returns what is known of one resource, with its bytes; None for one that nothing wants. Frozen."""
         running = self._running
         return None if running is None else running.session.store.get(key)
+
+    @property
+    def running(self) -> _Running | None:
+        """What is at work since the first watch, for metrics; None before it, after `close` and during a fork."""
+        return self._running
 
     def close(self) -> None:
         """Ends all watches, streams and threads; may be repeated, from any thread."""
@@ -231,14 +257,29 @@ class XdsClient:
         if bootstrap.mesh.registries:
             node.client_features.append(REGISTRY_CLUSTERS_FEATURE)
         reporter = LoadReporter(self.loads, node, random.random)
+        recording = recorder(os.environ)
 
         def open_stream(server: ServerConfig, transport: Transport, post: Callable[[StreamEvent], None]) -> Stream:
-            stream = AdsStream(server, transport, post, self._timing.connect_timeout, reporter.let_go)
+            tap = recording.stream(server.uri, transport.value) if recording is not None else None
+            stream = AdsStream(server, transport, post, self._timing.connect_timeout, reporter.let_go, tap)
             if stream.channel is not None:
                 reporter.carry(server.uri, stream.channel)
             return stream
 
         return _Running(session, Driver(session, open_stream, node, files, self._feeds), reporter)
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """What an `XdsClient` knows: its Node message, each entry with its age in seconds, its servers, and its targets.
+
+    Each target comes with words on how far its resolution is.
+    """
+
+    node: Any
+    entries: tuple[tuple[Entry, float], ...]
+    servers: tuple[LinkState, ...]
+    targets: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

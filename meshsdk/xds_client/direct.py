@@ -31,6 +31,7 @@ from meshsdk.model.resources import (
     WeightedCluster,
 )
 from meshsdk.model.snapshot import Key, Leaf, Resolution, ResolvedCluster, Snapshot, Unresolvable
+from meshsdk.xds_client.cluster_target import read_cluster_target
 from meshsdk.xds_client.instances import instances_key, why_none
 from meshsdk.xds_client.names import Target, parse_target
 from meshsdk.xds_client.store import Entry, EntryStatus
@@ -55,10 +56,10 @@ class Entries(Protocol):
 
 
 def read_target(text: str, bootstrap: Bootstrap) -> Target:
-    """Reads an `xds:` or a `mesh:` target. Raises ConfigurationError for one that cannot be meant."""
+    """Reads an `xds:` or a `mesh:` target, or a cluster's. Raises ConfigurationError for one that cannot be meant."""
     if text.startswith("mesh:"):
         return _read_direct(text, bootstrap)
-    target = parse_target(text, bootstrap)
+    target = read_cluster_target(text) or parse_target(text, bootstrap)
     if not bootstrap.servers and not target.listener.startswith("xdstp:"):
         raise ConfigurationError(
             f'target {text!r}: {bootstrap.origin} has no "xds_servers" to ask; write mesh:///NAME for a registry'

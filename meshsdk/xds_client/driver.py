@@ -22,6 +22,8 @@ from google.protobuf.message import DecodeError
 from meshsdk.bootstrap import ServerConfig, Transport
 from meshsdk.model.snapshot import Key
 from meshsdk.model.told import Told
+from meshsdk.telemetry.accumulating import Accumulator
+from meshsdk.telemetry.families import LATENCY_BOUNDS
 from meshsdk.xds_client.feeds import Feeds, NoFeeds
 from meshsdk.xds_client.instances import Follow
 from meshsdk.xds_client.last_good import LastGoodFiles
@@ -96,6 +98,8 @@ class Driver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
+        self.convergence = Accumulator(LATENCY_BOUNDS)
+        """Seconds from the turn that took a change in until those who watch have it; read by any thread."""
         self._open_stream = open_stream
         self._node = node
         self._files = files
@@ -144,7 +148,7 @@ class Driver:
     def _turn(self) -> None:
         """Waits for events and deals with them. A method, so that no message of megabytes outlives its turn."""
         events = self._next_events()
-        now = self._clock()
+        now = self._session.store.now = self._clock()
         for event in events:
             self._protected(self._handle, event, now)
         self._protected(self._settle, now)
@@ -231,6 +235,8 @@ class Driver:
                 self._feeds.unfollow(order.key)
         for publication in todo.publications:
             self._protected(self._deliver, publication)
+        if todo.publications:
+            self.convergence.add(self._clock() - now)
         if self._files is not None and todo.touched:
             self._unsaved |= todo.touched
             if self._save_at is None:

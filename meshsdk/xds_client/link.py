@@ -18,10 +18,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
 from meshsdk.bootstrap import ServerConfig, Transport
 from meshsdk.model.resources import Kind
 from meshsdk.model.snapshot import Key
+from meshsdk.xds_client.stream_tally import StreamTally
 from meshsdk.xds_client.subscription import DeltaSubscription, SotwSubscription, Subscription
 from meshsdk.xds_client.timing import Timing
 
@@ -36,6 +38,16 @@ class Phase(enum.Enum):
     CONNECTED = "connected"
     ANSWERED = "answered"
     WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """How one server fares, for people: `transport` is "delta" or "sotw", `problem` why there was no answer yet."""
+
+    uri: str
+    phase: Phase
+    transport: str
+    problem: str
 
 
 class ServerLink:
@@ -55,6 +67,7 @@ class ServerLink:
         "retry_at",
         "said",
         "subscription",
+        "tally",
         "terse",
         "timers",
         "transport",
@@ -76,6 +89,7 @@ class ServerLink:
         self.unheeded = False  # this stream said things about collections that did not count (A71)
         # The server could not take as much as the versions of all members of collections are; it never gets them again.
         self.terse = False
+        self.tally = StreamTally()
         # Deadlines by key. All waits are equally long, so the dict's order of insertion is the order of deadlines.
         self.timers: dict[Key, float] = {}
         self._auto = transport is Transport.AUTO
@@ -84,6 +98,11 @@ class ServerLink:
         self._opened_at = 0.0
         self._timing = timing
         self._versions: dict[Kind, str] = {}  # last accepted state-of-the-world version of each type
+
+    @property
+    def state(self) -> LinkState:
+        """How the server fares; from any thread."""
+        return LinkState(self.config.uri, self.phase, self.transport.value, self.problem)
 
     @property
     def delta(self) -> bool:
@@ -134,6 +153,7 @@ class ServerLink:
             return
         self._swapped = False
         self.terse |= code in _TOO_MUCH
+        self.tally.failures += not self.unreachable
         self.unreachable = True
         self.problem = f"xDS server {self.config.uri}: {code}: {details}"
         self._wait(now, self._timing.backoff(self._attempt, draw))

@@ -67,7 +67,10 @@ class Tally:
     is the number of calls running here; the counts are guarded by `_lock`; `users` by the lock of `LoadCounts`.
     """
 
-    __slots__ = ("_counts", "_lock", "_running", "_statuses", "_succeeded", "begin", "leave", "place", "users")
+    __slots__ = (
+        *("__weakref__", "_counts", "_lock", "_running", "_statuses", "_succeeded"),
+        *("begin", "leave", "place", "users"),
+    )
 
     def __init__(self, place: Place) -> None:
         self.place = place

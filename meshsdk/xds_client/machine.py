@@ -135,6 +135,7 @@ class AdsMachine:
             outcome = CollectionIntake(self._store, self._decode, wanted, source, link.listed).apply(response)
         else:
             outcome = Intake(self._store, self._decode, kind, wanted, source).apply(response)
+        link.tally.took(kind, outcome.accepted, len(outcome.reasons))
         self._changed |= outcome.changed
         for one in self._links[: self._reach + 1]:
             one.disarm(outcome.heard)
@@ -180,6 +181,10 @@ class AdsMachine:
         """When `tick` and `effects` are to be called at the latest; None: not before something happens."""
         deadlines = (link.deadline() for link in self._links[: self._reach + 1])
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def links(self) -> Sequence[ServerLink]:
+        """Returns the servers in order of preference; metrics read `config`, `phase`, `unreachable` and `tally`."""
+        return self._links
 
     def cut_off(self) -> bool:
         """Says whether every server has been tried and none can be reached."""

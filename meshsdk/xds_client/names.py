@@ -22,7 +22,8 @@ class Target:
     """A parsed target: the listener to ask for, and the host that selects a virtual host and is sent as :authority.
 
     `source`: of a `mesh:` target (`direct`), which has no listener; its `listener` is the name of the instances.
-    `kind`: RUNTIME for a watch on a runtime layer (`layer`), whose name stands in place of the listener's.
+    `kind`: RUNTIME for a watch on a runtime layer (`layer`), CLUSTER for one on a cluster (`cluster_target`), whose
+    name stands in place of the listener's.
     """
 
     text: str

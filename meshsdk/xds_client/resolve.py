@@ -6,7 +6,6 @@ nothing, keeps nothing, and gives the same answer for the same store; `walked` i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import lru_cache
@@ -20,7 +19,6 @@ from meshsdk.model.resources import (
     ClusterEndpoints,
     DnsSource,
     EdsSource,
-    Forward,
     Kind,
     Listener,
     Locality,
@@ -33,6 +31,7 @@ from meshsdk.model.resources import (
 from meshsdk.model.snapshot import BrokenCluster, Key, Leaf, Resolution, ResolvedCluster, Unresolvable
 from meshsdk.routing.domains import best_match
 from meshsdk.xds_client.instances import instances_key, why_none
+from meshsdk.xds_client.named_clusters import named_clusters
 from meshsdk.xds_client.store import FROM_DISK, Entry, EntryStatus
 from meshsdk.xds_client.walked import Part, Walked
 
@@ -73,8 +72,23 @@ def resolve(
     found = _host(walk, target, listener_name, authority)
     if isinstance(found, Unresolvable):
         return Resolution(None if walk.awaited else found, frozenset(walk.wanted), frozenset(walk.missing))
-    parts = {name: _part(store, name) for name in _named(found[1])}
+    parts = {name: _part(store, name) for name in named_clusters(*found)}
     return Walked.of(target, *found, walk.wanted, parts).resolution()
+
+
+def resolve_cluster(
+    store: Entries,
+    target: str,
+    way: tuple[Listener, VirtualHost],
+    name: str,
+    previous: Resolution | None,
+    changed: AbstractSet[Key],
+) -> Resolution:
+    """Walks from the cluster `name` on; `way` leads to it and came from no server. The rest as `resolve`."""
+    walked = previous.walked if previous is not None else None
+    if isinstance(walked, Walked):
+        return walked.stepped({one: _part(store, one) for one in walked.touched(changed) or ()}).resolution()
+    return Walked.of(target, *way, (), {name: _part(store, name)}).resolution()
 
 
 def _part(store: Entries, name: str) -> Part:
@@ -154,17 +168,6 @@ def _host(walk: _Walk, target: str, listener_name: str, authority: str) -> tuple
         )
         return Unresolvable(target, f"{where}: no virtual host has a domain that matches {authority!r}")
     return listener, host
-
-
-def _named(host: VirtualHost) -> Iterator[str]:
-    """Yields the clusters that the routes name, each once, in the order of the routes."""
-    seen = set()
-    for route in host.routes:
-        if isinstance(route.action, Forward):
-            for cluster in route.action.clusters:
-                if cluster.name not in seen:
-                    seen.add(cluster.name)
-                    yield cluster.name
 
 
 def _cluster(walk: _Walk, name: str) -> ResolvedCluster | BrokenCluster:

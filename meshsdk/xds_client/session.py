@@ -15,11 +15,13 @@ from meshsdk.bootstrap import Bootstrap, ServerConfig
 from meshsdk.model.resources import Kind, RuntimeLayer
 from meshsdk.model.snapshot import Key, Resolution, Snapshot, Unresolvable
 from meshsdk.model.told import Told
+from meshsdk.xds_client.cluster_target import resolve_target
 from meshsdk.xds_client.direct import resolve_direct
 from meshsdk.xds_client.instances import Follow, Instances, Unfollow
 from meshsdk.xds_client.intake import Decode
 from meshsdk.xds_client.interest import Interest
 from meshsdk.xds_client.layer import resolve_layer
+from meshsdk.xds_client.link import LinkState, ServerLink
 from meshsdk.xds_client.machine import AdsMachine, LastGood, nothing_saved
 from meshsdk.xds_client.messages import Effect, Response
 from meshsdk.xds_client.names import Target, authority_of
@@ -197,6 +199,14 @@ class Session:
         self._touched.clear()
         return Todo(effects, self._instances.orders(), publications, touched)
 
+    def links(self) -> list[ServerLink]:
+        """Returns the links to all servers; see `AdsMachine.links`. Safe from any thread."""
+        return [link for machine in self._machines for link in machine.links()]
+
+    def versions(self) -> dict[str, int]:
+        """Returns the version of the snapshot in force, by target; 0 before the first. Safe from any thread."""
+        return {text: watched.version for text, watched in self._targets.copy().items()}
+
     def progress(self, target: str) -> str:
         """Words for an error: what is awaited for a target, from whom, and what went wrong. Safe from any thread."""
         watched = self._targets.get(target)
@@ -215,6 +225,14 @@ class Session:
         words = f"waiting for {first.kind.name.lower()} {first.name!r} from xDS server {machine.server()}"
         problem = machine.problem()
         return f"{words} (last error: {problem})" if problem else words
+
+    def servers(self) -> list[LinkState]:
+        """Returns how each xDS server fares. Safe from any thread."""
+        return [link.state for machine in self._machines for link in machine.links()]
+
+    def targets(self) -> list[str]:
+        """Returns the targets that are watched, as `progress` takes them. Safe from any thread."""
+        return sorted(self._targets.copy())
 
     def _settle(self) -> None:
         """Resolves until nothing is left to resolve: what a target newly wants may be here already, or be hopeless."""
@@ -247,6 +265,8 @@ class Session:
             resolution = resolve_direct(self.store, target, target.source)
         elif target.kind is Kind.RUNTIME:
             resolution = resolve_layer(self.store, target)
+        elif target.kind is Kind.CLUSTER:
+            resolution = resolve_target(self.store, target, watched.resolution, changed)
         else:
             before = watched.resolution
             resolution = self._resolve(self.store, target.text, target.listener, target.host, before, changed)

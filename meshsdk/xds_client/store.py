@@ -57,12 +57,17 @@ class Entry:
 
 
 class Store:
-    """Entries by key; `xdstp:` names are found in any order of their context parameters."""
+    """Entries by key; `xdstp:` names are found in any order of their context parameters.
 
-    __slots__ = ("_entries",)
+    `now` is set by the session before each event: monotonic seconds, what entries are stamped with.
+    """
+
+    __slots__ = ("_changed", "_entries", "now")
 
     def __init__(self) -> None:
         self._entries: dict[Key, Entry] = {}
+        self._changed: dict[Key, float] = {}
+        self.now = 0.0
 
     def get(self, key: Key) -> Entry | None:
         """Returns the entry, or None for a key that nothing wants."""
@@ -71,14 +76,20 @@ class Store:
     def put(self, entry: Entry) -> None:
         """Adds or replaces an entry; its key must be canonical."""
         self._entries[entry.key] = entry
+        self._changed[entry.key] = self.now
 
     def drop(self, key: Key) -> None:
         """Forgets an entry that nothing wants any more."""
         self._entries.pop(key, None)
+        self._changed.pop(key, None)
 
     def entries(self) -> tuple[Entry, ...]:
         """Returns all entries as of one moment; safe from any thread."""
         return tuple(self._entries.values())
+
+    def changed(self, key: Key) -> float:
+        """Returns when the entry of a (canonical) key was last replaced, in monotonic seconds; 0.0 if there is none."""
+        return self._changed.get(key, 0.0)
 
 
 def canonical_key(key: Key) -> Key:

@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 
 from meshsdk.bootstrap import ServerConfig, TlsCredentials, Transport
+from meshsdk.xds_client.recording import Tap
 from meshsdk.xds_client.wire import METHODS
 
 _LARGEST_MESSAGE = 128 * 1024 * 1024  # bytes; 100,000 endpoints in one resource take about 8 MB
@@ -95,7 +96,10 @@ class AdsStream:
         post: Callable[[StreamEvent], None],
         connect_timeout: float,
         let_go: Callable[[grpc.Channel], None] = grpc.Channel.close,
+        tap: Tap | None = None,
     ) -> None:
+        """`tap` is told every message, both ways."""
+        self._tap = tap
         self._post = post
         self._let_go = let_go
         self._permits = threading.Semaphore(_UNREAD)
@@ -116,6 +120,8 @@ class AdsStream:
 
     def send(self, data: bytes) -> None:
         """Queues a serialised request; never blocks."""
+        if self._tap is not None:
+            self._tap("client", data)
         self._requests.put(data)
 
     def more(self) -> None:
@@ -148,6 +154,8 @@ class AdsStream:
                 self._permits.acquire()
                 if self._closed:
                     return
+                if self._tap is not None:
+                    self._tap("server", data)
                 self._post(Message(self, data))
                 del data  # or the last message, perhaps of megabytes, would stay until the next one comes
         except grpc.RpcError as error:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import health_check_pb2
 
 from meshsdk.model.policy import EndpointPolicy, LbConfig, RandomChoice, RoundRobin, SlowStart
 from meshsdk.xds_client.codec.ignored import Honoured
@@ -32,6 +33,7 @@ HONOURED: Honoured = {
         "healthy_panic_threshold": None,
         "zone_aware_lb_config": {},
         "locality_weighted_lb_config": None,
+        "override_host_status": None,
     },
     "metadata": None,  # `unhonoured_metadata`
 }
@@ -92,6 +94,8 @@ def _with_shared_settings(shared: Any, config: LbConfig) -> LbConfig:
     if shared.HasField("healthy_panic_threshold"):
         threshold = share(shared.healthy_panic_threshold, "common_lb_config.healthy_panic_threshold")
         config = replace(config, panic_threshold=threshold)
+    if health_check_pb2.DRAINING in shared.override_host_status.statuses:  # A55: healthy ones always, others never
+        config = replace(config, draining_sessions=True)
     if shared.HasField("locality_weighted_lb_config"):
         return replace(config, locality_weighted=True)
     if shared.HasField("zone_aware_lb_config"):

@@ -16,11 +16,10 @@ from google.protobuf.any_pb2 import Any as PackedAny
 from meshsdk.model.resources import AggregateSource, Cluster, DnsSource, EdsSource, RegistrySource, StaticSource
 from meshsdk.xds_client.codec import balancing, endpoints, registry_cluster
 from meshsdk.xds_client.codec.ignored import Honoured, unhonoured
-from meshsdk.xds_client.codec.outlier import circuit_breakers, outlier_detection
+from meshsdk.xds_client.codec.outlier import BREAKERS, OUTLIER, circuit_breakers, outlier_detection
 from meshsdk.xds_client.codec.refusal import FieldError, shown
 from meshsdk.xds_client.codec.values import from_ads, parsed, required, type_name
 
-# Outlier detection and circuit breakers are checked and carried, but nothing acts on them: so they are listed.
 _HONOURED: Honoured = {
     **balancing.HONOURED,
     "name": None,
@@ -33,6 +32,8 @@ _HONOURED: Honoured = {
     "typed_extension_protocol_options": None,  # `_protocol_options`
     "transport_socket": None,
     "lrs_server": None,  # `reports`
+    "outlier_detection": OUTLIER,
+    "circuit_breakers": BREAKERS,
 }
 _TYPES = cluster_pb2.Cluster.DiscoveryType
 _AGGREGATE = "envoy.extensions.clusters.aggregate.v3.ClusterConfig"
@@ -52,14 +53,16 @@ def decode(raw: bytes) -> Cluster:
     _check_plaintext(message)
     if message.HasField("lrs_server") and message.lrs_server.WhichOneof("config_source_specifier") != "self":
         raise FieldError("lrs_server", "must be self (gRFC A27)")
+    default, high = circuit_breakers(message.circuit_breakers)
     return Cluster(
         name=message.name,
         source=_source(message, noted),
         lb=balancing.lb_config(message, noted),
         outlier=outlier_detection(message.outlier_detection) if message.HasField("outlier_detection") else None,
-        breakers=circuit_breakers(message.circuit_breakers),
+        breakers=default,
         ignored=tuple(sorted(noted)),
         reports=message.HasField("lrs_server"),
+        high_breakers=high,
     )
 
 

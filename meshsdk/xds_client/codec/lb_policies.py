@@ -20,15 +20,17 @@ from meshsdk.model.policy import (
     RingHash,
     RoundRobin,
     SlowStart,
+    WeightedRoundRobin,
 )
 from meshsdk.xds_client.codec.ignored import Honoured, unhonoured
 from meshsdk.xds_client.codec.refusal import FieldError, joined
-from meshsdk.xds_client.codec.values import parsed, positive_seconds, share, type_name
+from meshsdk.xds_client.codec.values import parsed, positive_seconds, seconds, share, type_name
 
 _DEPTH = 16  # A52: policies nested deeper are refused
 _RING_MAX = 8 * 1024 * 1024  # entries, A42
 _MAGLEV_MAX = 5_000_011  # entries, envoy.config.cluster.v3.Cluster.MaglevLbConfig
 _CHOICES_MIN, _CHOICES_MAX = 2, 10  # A48: fewer is refused, more counts as ten
+_SHORTEST_UPDATE = 0.1  # seconds, A58
 _PACKAGE = "envoy.extensions.load_balancing_policies."
 
 # Of the aggression, Envoy demands a runtime key; there is no runtime here, so the default value counts (A28).
@@ -111,8 +113,6 @@ def _known(name: str, raw: bytes, path: str, noted: set[str]) -> LbConfig:
     message = parsed(_message(name), raw, path)
     listed = f"load_balancing_policy.{name.rpartition('.')[2]}"
     noted.update(unhonoured(message, honoured, listed))
-    if name == _BY_REPORTS:
-        noted.add(listed)
     return build(message, path)
 
 
@@ -168,17 +168,48 @@ def _maglev(message: Any, path: str) -> LbConfig:
     return LbConfig(maglev(message, path), locality_weighted=message.HasField("locality_weighted_lb_config"))
 
 
+def _by_load(message: Any, path: str) -> LbConfig:
+    """A58. Weights are computed at most every tenth of a second, whatever is asked for."""
+    default = WeightedRoundRobin()
+    penalty = default.error_penalty
+    if message.HasField("error_utilization_penalty"):
+        penalty = message.error_utilization_penalty.value
+        if not 0 <= penalty < float("inf"):
+            raise FieldError(f"{path}.error_utilization_penalty", f"{penalty} is not zero or more")
+
+    def period(name: str, unset: float) -> float:
+        return seconds(getattr(message, name), f"{path}.{name}") if message.HasField(name) else unset
+
+    policy = WeightedRoundRobin(
+        out_of_band=message.enable_oob_load_report.value,
+        oob_period=period("oob_reporting_period", default.oob_period),
+        blackout=period("blackout_period", default.blackout),
+        expiration=period("weight_expiration_period", default.expiration),
+        update_period=max(period("weight_update_period", default.update_period), _SHORTEST_UPDATE),
+        error_penalty=penalty,
+    )
+    return LbConfig(policy, locality_weighted=False, slow_start=slow_start(message, path))
+
+
 def _is_prime(number: int) -> bool:
     return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
-_BY_REPORTS = f"{_PACKAGE}client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin"
 _WRR_LOCALITY = f"{_PACKAGE}wrr_locality.v3.WrrLocality"
 _RING: Honoured = {
     "hash_function": None,
     "minimum_ring_size": None,
     "maximum_ring_size": None,
     "locality_weighted_lb_config": None,
+}
+_BY_LOAD: Honoured = {
+    "enable_oob_load_report": None,
+    "oob_reporting_period": None,
+    "blackout_period": None,
+    "weight_expiration_period": None,
+    "weight_update_period": None,
+    "error_utilization_penalty": None,
+    "slow_start_config": SLOW_START,
 }
 _POLICIES: Mapping[str, tuple[Honoured, Callable[[Any, str], LbConfig]]] = {
     f"{_PACKAGE}round_robin.v3.RoundRobin": (
@@ -193,9 +224,5 @@ _POLICIES: Mapping[str, tuple[Honoured, Callable[[Any, str], LbConfig]]] = {
     f"{_PACKAGE}pick_first.v3.PickFirst": ({"shuffle_address_list": None}, _pick_first),
     f"{_PACKAGE}ring_hash.v3.RingHash": (_RING, _ring_hash),
     f"{_PACKAGE}maglev.v3.Maglev": ({"table_size": None, "locality_weighted_lb_config": None}, _maglev),
-    # The weights of A58 come from load reports, which are not read here: equal weights until then.
-    _BY_REPORTS: (
-        {"slow_start_config": SLOW_START},
-        lambda message, path: LbConfig(RoundRobin(), locality_weighted=False, slow_start=slow_start(message, path)),
-    ),
+    f"{_PACKAGE}client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin": (_BY_LOAD, _by_load),
 }

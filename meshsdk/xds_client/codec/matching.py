@@ -55,7 +55,7 @@ def route_match(match: Any, path: str) -> RouteMatch:
         fraction = Fraction(per_million(match.runtime_fraction.default_value, where))
     return RouteMatch(
         path=_path_match(match, path),
-        headers=tuple(_header(header, f"{path}.headers[{i}]") for i, header in enumerate(match.headers)),
+        headers=header_matches(match.headers, f"{path}.headers"),
         fields=tuple(field_match(one, f"{path}.dynamic_metadata[{i}]") for i, one in enumerate(match.dynamic_metadata)),
         fraction=fraction,
     )
@@ -72,6 +72,11 @@ def _path_match(match: Any, path: str) -> PathMatch:
         return PathMatch(PathKind.REGEX, regex(match.safe_regex, f"{path}.safe_regex"))
     given = f"{shown(kind)} is not supported" if kind else "is not set"
     raise FieldError(f"{path}.path_specifier", f"{given}; use prefix, path or safe_regex")
+
+
+def header_matches(matchers: Any, path: str) -> tuple[HeaderMatch, ...]:
+    """Returns envoy.config.route.v3.HeaderMatchers as values."""
+    return tuple(_header(header, f"{path}[{i}]") for i, header in enumerate(matchers))
 
 
 def _header(header: Any, path: str) -> HeaderMatch:

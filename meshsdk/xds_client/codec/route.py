@@ -6,15 +6,16 @@ call of ours can take are skipped as A28 says and listed in `ignored`.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from envoy.config.route.v3 import route_pb2
 
-from meshsdk.model.policy import RetryPolicy
-from meshsdk.model.resources import Forward, NoForward, Route, RouteConfiguration, VirtualHost
-from meshsdk.xds_client.codec import action, hashing, matching, retry
-from meshsdk.xds_client.codec.http_filters import check_overrides
+from meshsdk.model.resources import Filters, Forward, NoForward, Route, RouteConfiguration, VirtualHost
+from meshsdk.xds_client.codec import action, hashing, inheritance, matching
+from meshsdk.xds_client.codec.http_filters import overrides
 from meshsdk.xds_client.codec.ignored import Honoured, unhonoured
+from meshsdk.xds_client.codec.inheritance import Level
 from meshsdk.xds_client.codec.refusal import FieldError, shown
 from meshsdk.xds_client.codec.values import parsed
 
@@ -28,6 +29,7 @@ _ROUTE: Honoured = {
     "non_forwarding_action": None,
     "stat_prefix": None,  # names a statistic
     "typed_per_filter_config": None,
+    **inheritance.EDITS,
 }
 _HONOURED: Honoured = {
     "name": None,
@@ -35,15 +37,17 @@ _HONOURED: Honoured = {
         "name": None,
         "domains": None,
         "routes": _ROUTE,
-        "retry_policy": retry.HONOURED,
         "typed_per_filter_config": None,
+        **inheritance.HOST,
     },
     "validate_clusters": None,  # for the server that made the resource
     "cluster_specifier_plugins": None,
     "typed_per_filter_config": None,
+    **inheritance.CONFIGURATION,
 }
 _HOSTS = "virtual_hosts"
 _ROUTES = "virtual_hosts.routes"
+_OVERRIDES = "typed_per_filter_config"
 
 
 def decode(raw: bytes) -> RouteConfiguration:
@@ -55,25 +59,29 @@ def from_message(message: Any) -> RouteConfiguration:
     """Returns an envoy.config.route.v3.RouteConfiguration; raises `FieldError`."""
     noted = set(unhonoured(message, _HONOURED))
     _check_plugins(message, noted)
-    check_overrides(message.typed_per_filter_config, "typed_per_filter_config", noted, "typed_per_filter_config")
-    hosts = tuple(_virtual_host(host, f"{_HOSTS}[{i}]", noted) for i, host in enumerate(message.virtual_hosts))
+    level = inheritance.of_configuration(message, noted)
+    everywhere = overrides(message.typed_per_filter_config, _OVERRIDES, noted, _OVERRIDES)
+    hosts = tuple(
+        _virtual_host(host, level, everywhere, f"{_HOSTS}[{i}]", noted) for i, host in enumerate(message.virtual_hosts)
+    )
     return RouteConfiguration(message.name, hosts, tuple(sorted(noted)))
 
 
-def _virtual_host(host: Any, path: str, noted: set[str]) -> VirtualHost:
+def _virtual_host(host: Any, level: Level, everywhere: Filters, path: str, noted: set[str]) -> VirtualHost:
+    """Returns one virtual host; `level` and `everywhere` are what the configuration says, of calls and of filters."""
     for i, domain in enumerate(host.domains):
         _check_domain(domain, f"{path}.domains[{i}]")
     if not host.domains:
         raise FieldError(f"{path}.domains", "is empty")
-    check_overrides(
-        host.typed_per_filter_config, f"{path}.typed_per_filter_config", noted, f"{_HOSTS}.typed_per_filter_config"
+    own = overrides(host.typed_per_filter_config, f"{path}.{_OVERRIDES}", noted, f"{_HOSTS}.{_OVERRIDES}")
+    level = inheritance.of_host(host, level, path, noted, _HOSTS)
+    routes = (_route(route, level, f"{path}.routes[{i}]", noted) for i, route in enumerate(host.routes))
+    return VirtualHost(
+        host.name,
+        tuple(host.domains),
+        tuple(route for route in routes if route is not None),
+        MappingProxyType({**everywhere, **own}) if everywhere else own,
     )
-    inherited = None
-    if host.HasField("retry_policy"):
-        inherited = retry.retry_policy(host.retry_policy, f"{path}.retry_policy")
-        noted.update(f"{_HOSTS}.retry_policy.{one}" for one in retry.unhonoured_conditions(host.retry_policy))
-    routes = (_route(route, inherited, f"{path}.routes[{i}]", noted) for i, route in enumerate(host.routes))
-    return VirtualHost(host.name, tuple(host.domains), tuple(route for route in routes if route is not None))
 
 
 def _check_domain(domain: str, path: str) -> None:
@@ -82,21 +90,19 @@ def _check_domain(domain: str, path: str) -> None:
         raise FieldError(path, f"{shown(domain)} is not a domain, *suffix, prefix* or *")
 
 
-def _route(route: Any, inherited: RetryPolicy | None, path: str, noted: set[str]) -> Route | None:
+def _route(route: Any, level: Level, path: str, noted: set[str]) -> Route | None:
     """Returns one route, None if A28 has it skipped."""
     if not route.HasField("match"):
         raise FieldError(f"{path}.match", "is not set")
     if any(len(getattr(route.match, name)) for name in matching.NEVER_MET):
         return None  # `unhonoured` has listed the field
     match = matching.route_match(route.match, f"{path}.match")
-    check_overrides(
-        route.typed_per_filter_config, f"{path}.typed_per_filter_config", noted, f"{_ROUTES}.typed_per_filter_config"
-    )
-    does = _action(route, inherited, path, noted)
-    return Route(route.name, match, does) if does else None
+    filters = overrides(route.typed_per_filter_config, f"{path}.{_OVERRIDES}", noted, f"{_ROUTES}.{_OVERRIDES}")
+    does = _action(route, level, path, noted)
+    return Route(route.name, match, does, filters) if does else None
 
 
-def _action(route: Any, inherited: RetryPolicy | None, path: str, noted: set[str]) -> Forward | NoForward | None:
+def _action(route: Any, level: Level, path: str, noted: set[str]) -> Forward | NoForward | None:
     kind = route.WhichOneof("action")
     if kind != "route":
         return action.no_forward(kind, route.direct_response.body.inline_string)
@@ -104,20 +110,11 @@ def _action(route: Any, inherited: RetryPolicy | None, path: str, noted: set[str
     if skipped_for:
         noted.add(f"{_ROUTES}.route.{skipped_for}")
         return None
-    for i, one in enumerate(route.route.weighted_clusters.clusters):
-        where = "route.weighted_clusters.clusters"
-        check_overrides(
-            one.typed_per_filter_config,
-            f"{path}.{where}[{i}].typed_per_filter_config",
-            noted,
-            f"{_ROUTES}.{where}.typed_per_filter_config",
-        )
     if not action.timeout_counts(route.route):
         noted.add(f"{_ROUTES}.route.timeout")
-    conditions = retry.unhonoured_conditions(route.route.retry_policy)
-    noted.update(f"{_ROUTES}.route.retry_policy.{one}" for one in conditions)
     noted.update(f"{_ROUTES}.route.hash_policy.{one}" for one in hashing.unhonoured_policies(route.route.hash_policy))
-    return action.forward(route.route, inherited, f"{path}.route")
+    level = level.edited(route, f"{path}.", noted, f"{_ROUTES}.")
+    return action.forward(route.route, level, f"{path}.route", noted, f"{_ROUTES}.route")
 
 
 def _check_plugins(message: Any, noted: set[str]) -> None:

@@ -12,6 +12,7 @@ from meshsdk.discovery.mapping import Catalogue, GetRevision
 from meshsdk.discovery.migration import Side
 from meshsdk.model.instance import Increment, Instance, InstanceState, MethodInfo, Revision
 from meshsdk.model.migration import Migration
+from meshsdk.model.policy import RpcDefaults
 from meshsdk.model.resources import Kind, RegistrySource
 from meshsdk.model.snapshot import Key
 
@@ -377,3 +378,38 @@ def test_a_doubt_and_an_empty_answer_are_told_in_words():
     assert bench.told.note.startswith("in doubt: 1 instances")
     bench.tells(ORDERS, ONE)
     assert bench.told.note == ""
+
+
+GET = "/shop.Orders/Get"
+
+
+def test_what_servers_say_of_their_methods():
+    """A revision is asked for once it is seen, also where no service is sought; then callers are told."""
+    bench = Bench(app="orders")
+    one, two = replace(ONE, revision="r1"), replace(ONE, id="2", address="10.0.0.3:1", revision="r2")
+    bench.lists(ORDERS, one)
+    assert bench.told.endpoints.methods == {}
+    ask = GetRevision("orders", "r1")
+    assert bench.catalogue.due(0.0) == [ask]
+    said = MethodInfo(GET, {"idempotent": True})
+    bench.catalogue.described(ask, Revision("orders", "r1", (said,)), 0.0)
+    bench.run()
+    assert bench.told.endpoints.methods == {GET: RpcDefaults(True)}
+    known = bench.told.endpoints
+    bench.run(later=1)
+    assert bench.told.endpoints is known
+    bench.tells(ORDERS, two)  # nobody knows yet whether this one may be called twice
+    assert bench.told.endpoints.methods == {}
+    bench.catalogue.described(GetRevision("orders", "r2"), Revision("orders", "r2", (MethodInfo(GET),)), 1.0)
+    bench.run()
+    assert bench.told.endpoints.methods == {}
+    bench.tells(ORDERS, removed=("2",))
+    assert bench.told.endpoints.methods == {GET: RpcDefaults(True)}
+
+
+def test_instances_without_a_revision_say_nothing():
+    """What published nothing is called as any method is."""
+    bench = Bench(app="orders")
+    bench.lists(ORDERS, ONE)
+    assert bench.catalogue.due(0.0) == []
+    assert bench.told.endpoints.methods == {}

@@ -355,3 +355,17 @@ def test_whatever_the_history_the_outcome_is_that_of_the_last_state(history):
         fresh.take(listing(*known.values(), app=app), 0)
     assert content(instances) == content(fresh)
     assert instances.usable == fresh.usable
+
+
+def test_revisions_in_use():
+    """Each revision counts as long as an instance has it, whatever becomes of the others."""
+    known = InstanceSet("x", (), lambda *_: True, 0)
+    one, two = Instance("orders", "1", "h:1", "r1"), Instance("orders", "2", "h:2", "r2")
+    known.take(Increment("orders", (one, two), reset=True), 0)
+    assert list(known.revisions()) == [("orders", "r1"), ("orders", "r2")]
+    known.take(Increment("orders", (replace(two, revision="r1"),)), 0)
+    assert list(known.revisions()) == [("orders", "r1")]
+    known.take(Increment("orders", (replace(one, state=InstanceState.OFFLINE),)), 0)
+    assert list(known.revisions()) == [("orders", "r1")]
+    known.take(Increment("orders", (replace(two, state=InstanceState.OFFLINE),)), 0)
+    assert list(known.revisions()) == []

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from meshsdk.bootstrap import load_bootstrap
 from meshsdk.errors import ConfigurationError
 from meshsdk.model.endpoints import Endpoint, EndpointMap
-from meshsdk.model.policy import LeastRequest
-from meshsdk.model.resources import ClusterEndpoints, Locality, LocalityEndpoints, RegistrySource
-from meshsdk.model.snapshot import Snapshot, Unresolvable
+from meshsdk.model.policy import LeastRequest, RpcDefaults
+from meshsdk.model.resources import (
+    Cluster,
+    ClusterEndpoints,
+    EdsSource,
+    Locality,
+    LocalityEndpoints,
+    RegistrySource,
+)
+from meshsdk.model.snapshot import Leaf, ResolvedCluster, Snapshot, Unresolvable
 from meshsdk.routing.router import RouteTable
 from meshsdk.xds_client.direct import is_mesh_target, read_target, resolve_direct
 from meshsdk.xds_client.instances import instances_key
@@ -129,3 +138,25 @@ def test_the_one_route():
     route = RouteTable(host).plan("/any.Service/Method").unconditional
     assert route.single == "mesh://default/orders"
     assert (route.forward.retry, route.forward.max_duration) == (None, None)
+
+
+def test_what_servers_say_reaches_the_snapshot():
+    """Options of methods, as the registry has them, stand beside the cluster they hold for."""
+    target = read_target("mesh:///orders", BOOTSTRAP)
+    said = {"/s/m": RpcDefaults(idempotent=True)}
+    store = Store()
+    store.put(Entry(instances_key(target.source), EntryStatus.PRESENT, replace(ENDPOINTS, methods=said)))
+    (cluster,) = resolve_direct(store, target, target.source).snapshot.clusters.values()
+    assert cluster.methods == said
+
+
+def test_leaves_that_say_different_things():
+    """Calls to an aggregate may reach any of its leaves: only what all say alike holds."""
+    one, two = RpcDefaults(idempotent=True), RpcDefaults(timeout=1.0)
+    ours = replace(ENDPOINTS, methods={"/s/a": one, "/s/b": one})
+    theirs = replace(ENDPOINTS, methods={"/s/a": one, "/s/b": two})
+    cluster = Cluster("c", EdsSource("c"))
+    leaves = [Leaf(cluster, endpoints) for endpoints in (ours, theirs, ENDPOINTS)]
+    assert ResolvedCluster(cluster, tuple(leaves[:2])).methods == {"/s/a": one}
+    assert ResolvedCluster(cluster, tuple(leaves)).methods == {}
+    assert ResolvedCluster(cluster, (Leaf(cluster, None, "gone"),)).methods == {}

@@ -9,13 +9,20 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as _aggregate  # noqa: F401 - types of Any fields
+from envoy.extensions.filters.http.adaptive_concurrency.v3 import adaptive_concurrency_pb2 as _adaptive  # noqa: F401
+from envoy.extensions.filters.http.admission_control.v3 import admission_control_pb2 as _admission  # noqa: F401
 from envoy.extensions.filters.http.fault.v3 import fault_pb2 as _fault  # noqa: F401
 from envoy.extensions.filters.http.grpc_field_extraction.v3 import config_pb2 as _extraction  # noqa: F401
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as _mutation  # noqa: F401
+from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2 as _local  # noqa: F401
+from envoy.extensions.filters.http.ratelimit.v3 import rate_limit_pb2 as _limit  # noqa: F401
 from envoy.extensions.filters.http.router.v3 import router_pb2 as _router  # noqa: F401
 from envoy.extensions.filters.http.stateful_session.v3 import stateful_session_pb2 as _session  # noqa: F401
 from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401
     http_connection_manager_pb2 as _manager,
 )
+from envoy.extensions.http.stateful_session.cookie.v3 import cookie_pb2 as _cookie  # noqa: F401
+from envoy.extensions.http.stateful_session.header.v3 import header_pb2 as _header  # noqa: F401
 from envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3 import (  # noqa: F401
     client_side_weighted_round_robin_pb2 as _weighted,
 )
@@ -27,6 +34,7 @@ from envoy.extensions.load_balancing_policies.ring_hash.v3 import ring_hash_pb2 
 from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2 as _round  # noqa: F401
 from envoy.extensions.load_balancing_policies.subset.v3 import subset_pb2 as _subset  # noqa: F401
 from envoy.extensions.load_balancing_policies.wrr_locality.v3 import wrr_locality_pb2 as _wrr  # noqa: F401
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _previous  # noqa: F401
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2 as _raw  # noqa: F401
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as _tls  # noqa: F401
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as _options  # noqa: F401

@@ -17,6 +17,7 @@ from meshsdk.model.policy import (
     RingHash,
     RoundRobin,
     SlowStart,
+    WeightedRoundRobin,
 )
 from meshsdk.model.resources import Cluster, Kind
 from meshsdk.xds_client.codec import decode
@@ -225,15 +226,42 @@ def test_first_known_extension_wins() -> None:
     )
 
 
+BY_LOAD = "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin"
+
+
 def test_weighted_round_robin_by_load_reports() -> None:
-    """A58's policy spreads evenly until load reports are read: round robin, and its settings are listed."""
-    policy = lb_policy("client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin", enable_oob_load_report=True)
-    found = decoded(by_policies(in_localities(policy)))
-    assert found.lb == LbConfig()
+    """A58: the weights of endpoints come from their reports; every setting is taken, the metrics' names are listed."""
+    assert decoded(by_policies(in_localities(lb_policy(BY_LOAD)))).lb == LbConfig(WeightedRoundRobin())
+    fields = {
+        "enable_oob_load_report": True,
+        "oob_reporting_period": "4s",
+        "blackout_period": "0s",
+        "weight_expiration_period": "9s",
+        "weight_update_period": "0.01s",
+        "error_utilization_penalty": 0.5,
+        "metric_names_for_computing_utilization": ["named_metrics.x"],
+    }
+    found = decoded(by_policies(in_localities(lb_policy(BY_LOAD, **fields))))
+    assert found.lb == LbConfig(WeightedRoundRobin(True, 4.0, 0.0, 9.0, 0.1, 0.5))
     assert found.ignored == (
-        "load_balancing_policy.ClientSideWeightedRoundRobin",
-        "load_balancing_policy.ClientSideWeightedRoundRobin.enable_oob_load_report",
+        "load_balancing_policy.ClientSideWeightedRoundRobin.metric_names_for_computing_utilization",
     )
+
+
+def test_a_negative_penalty_is_refused() -> None:
+    """A58: an error must not make an endpoint look idle."""
+    text = refusal(by_policies(lb_policy(BY_LOAD, error_utilization_penalty=-1)))
+    assert text == "load_balancing_policy.policies[0].error_utilization_penalty: -1.0 is not zero or more"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "stays"), [([], False), (["UNKNOWN", "HEALTHY"], False), (["HEALTHY", "DRAINING", "TIMEOUT"], True)]
+)
+def test_sessions_of_draining_endpoints(statuses: list[str], stays: bool) -> None:
+    """A55: they stay where `override_host_status` has DRAINING; of its other values none makes a difference."""
+    found = decoded(cluster(common_lb_config={"override_host_status": {"statuses": statuses}}))
+    assert found.lb.draining_sessions is stays
+    assert found.ignored == ()
 
 
 def nested(depth: int) -> Json:

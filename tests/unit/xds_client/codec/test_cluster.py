@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshsdk.errors import InvalidResource
-from meshsdk.model.policy import CircuitBreakers, LbConfig, OutlierDetection
+from meshsdk.model.policy import LbConfig
 from meshsdk.model.resources import (
     AggregateSource,
     Cluster,
@@ -161,69 +161,6 @@ def test_tls_is_refused() -> None:
     plain = {"@type": f"{EXTENSIONS}transport_sockets.raw_buffer.v3.RawBuffer"}
     found = decoded(cluster(transport_socket={"name": "raw", "typed_config": plain}))
     assert found.ignored == ()
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({}, OutlierDetection(success_rate_stdev_factor=1900)),
-        (
-            {
-                "consecutive_5xx": 3,
-                "interval": "1s",
-                "base_ejection_time": "2s",
-                "max_ejection_time": "9s",
-                "max_ejection_percent": 50,
-                "enforcing_success_rate": 0,
-            },
-            OutlierDetection(3, None, 1.0, 2.0, 9.0, 50),
-        ),
-        (
-            {"enforcing_consecutive_5xx": 0, "enforcing_success_rate": 0, "base_ejection_time": "400s"},
-            OutlierDetection(None, base_ejection_time=400.0, max_ejection_time=400.0, enforcing_consecutive_5xx=0),
-        ),
-        (
-            {
-                "enforcing_consecutive_gateway_failure": 100,
-                "enforcing_failure_percentage": 10,
-                "success_rate_stdev_factor": 1000,
-            },
-            OutlierDetection(
-                consecutive_gateway_failure=5, success_rate_stdev_factor=1000, failure_percentage_threshold=85
-            ),
-        ),
-    ],
-)
-def test_outlier_detection(fields: Json, expected: OutlierDetection) -> None:
-    """A50: Envoy's defaults; an algorithm that is enforced at 0 percent is off. Nothing acts on it yet: listed."""
-    found = decoded(cluster(outlier_detection=fields))
-    assert found.outlier == expected
-    assert found.ignored == ("outlier_detection",)
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"max_ejection_percent": 101}, "max_ejection_percent: 101 is not a percentage of 0 to 100"),
-        ({"enforcing_success_rate": 101}, "enforcing_success_rate: 101 is not a percentage of 0 to 100"),
-        ({"failure_percentage_threshold": 101}, "failure_percentage_threshold: 101 is not a percentage of 0 to 100"),
-        ({"enforcing_failure_percentage": 101}, "enforcing_failure_percentage: 101 is not a percentage of 0 to 100"),
-        ({"interval": "-1s"}, "interval: -1 s 0 ns is not a duration of zero or more"),
-        ({"base_ejection_time": "-1s"}, "base_ejection_time: -1 s 0 ns is not a duration of zero or more"),
-        ({"max_ejection_time": "-0.5s"}, "max_ejection_time: 0 s -500000000 ns is not a duration of zero or more"),
-    ],
-)
-def test_outlier_detection_refused(fields: Json, words: str) -> None:
-    """A50: percentages above 100 and negative durations are refused."""
-    assert refusal(cluster(outlier_detection=fields)) == f"outlier_detection.{words}"
-
-
-def test_circuit_breakers() -> None:
-    """A32: the thresholds of DEFAULT priority are carried, those of HIGH are not. Nothing acts on them yet: listed."""
-    thresholds = [{"priority": "HIGH", "max_requests": 1}, {"max_requests": 7, "max_retries": 2}, {"max_requests": 9}]
-    found = decoded(cluster(circuit_breakers={"thresholds": thresholds}))
-    assert found.breakers == CircuitBreakers(max_requests=7, max_retries=2)
-    assert found.ignored == ("circuit_breakers",)
 
 
 def test_http2_is_spoken_anyway() -> None:

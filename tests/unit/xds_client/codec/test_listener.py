@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshsdk.errors import InvalidResource
+from meshsdk.model.filters import Fault, NamedFilter, StatefulSession
 from meshsdk.model.resources import Kind, Listener
 from meshsdk.xds_client.codec import decode
 from tests.unit.xds_client.codec.messages import ADS, EXTENSIONS, ROUTER, Json, listener, manager
@@ -42,7 +43,7 @@ def refusal(raw: bytes) -> str:
 
 def test_rds() -> None:
     """The plain listener of a stock control plane names its routes."""
-    assert decoded(listener()) == Listener("orders", route_config_name="orders", http_filters=("router",))
+    assert decoded(listener()) == Listener("orders", route_config_name="orders")
 
 
 def test_inlined_routes() -> None:
@@ -63,26 +64,40 @@ def test_max_stream_duration(duration: str, expected: float | None) -> None:
     assert found.ignored == ()
 
 
+FAULT = of_type("fault", "fault.v3.HTTPFault")
+STICKY = of_type("sticky", "stateful_session.v3.StatefulSession")
+
+
 @pytest.mark.parametrize(
-    ("filters", "names", "ignored"),
+    ("filters", "expected", "ignored"),
     [
-        ([of_type("fault", "fault.v3.HTTPFault"), ROUTER], ("fault", "router"), ()),
+        ([FAULT, ROUTER], (NamedFilter("fault", Fault()),), ()),
+        ([of_type("fields", "grpc_field_extraction.v3.GrpcFieldExtractionConfig"), ROUTER], (), ()),
         (
-            [of_type("fields", "grpc_field_extraction.v3.GrpcFieldExtractionConfig"), ROUTER],
-            ("fields", "router"),
+            [STICKY, FAULT, ROUTER],
+            (NamedFilter("sticky", StatefulSession(enabled=False)), NamedFilter("fault", Fault())),
             (),
         ),
-        ([of_type("sticky", "stateful_session.v3.StatefulSession"), ROUTER], ("router",), ("sticky",)),
-        ([wrapped("lua", "x.Lua", is_optional=True), ROUTER], ("router",), ("lua",)),
-        ([ROUTER, wrapped("lua", "x.Lua", is_optional=True)], ("router",), ("lua",)),
-        ([wrapped("r", "envoy.extensions.filters.http.router.v3.Router")], ("r",), ()),
+        ([{**FAULT, "disabled": True}, ROUTER], (NamedFilter("fault", Fault(), off=True),), ()),
+        ([wrapped("lua", "x.Lua", is_optional=True), ROUTER], (), ("lua",)),
+        ([wrapped("lua", "x.Lua", disabled=True), ROUTER], (), ("lua",)),
+        ([ROUTER, wrapped("lua", "x.Lua", is_optional=True)], (), ("lua",)),
+        ([wrapped("r", "envoy.extensions.filters.http.router.v3.Router")], (), ()),
     ],
 )
-def test_filters(filters: list[Json], names: tuple[str, ...], ignored: tuple[str, ...]) -> None:
-    """Known filters are in force; sessions (A55) and optional unknown ones (A39) are listed."""
+def test_filters(filters: list[Json], expected: tuple[NamedFilter, ...], ignored: tuple[str, ...]) -> None:
+    """Known filters are kept in order, also those that are off; optional unknown ones (A39) are listed."""
     found = decoded(listener(manager(http_filters=filters)))
-    assert found.http_filters == names
+    assert found.http_filters == expected
     assert found.ignored == tuple(f"{INSIDE}.http_filters.{name}" for name in ignored)
+
+
+def test_a_listener_of_istio() -> None:
+    """What Istio's proxyless listeners hold is accepted: a fault filter that is empty, and the router behind it."""
+    stats = wrapped("istio.stats", "stats.PluginConfig", is_optional=True)
+    found = decoded(listener(manager(http_filters=[{**FAULT, "name": "envoy.filters.http.fault"}, stats, ROUTER])))
+    assert found.http_filters == (NamedFilter("envoy.filters.http.fault", Fault()),)
+    assert found.ignored == (f"{INSIDE}.http_filters.istio.stats",)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +118,8 @@ def test_filters(filters: list[Json], names: tuple[str, ...], ignored: tuple[str
             "http_filters: the last filter is 'fault', must be the router",
         ),
         (
-            [of_type("fault", "fault.v3.HTTPFault", abort={"http_status": 503}), ROUTER],
-            "http_filters[0].typed_config: fault injection (delay, abort, response_rate_limit) is not supported",
+            [of_type("limit", "ratelimit.v3.RateLimitPerRoute"), ROUTER],
+            "http_filters[0].typed_config: no filter of type 'envoy.extensions.filters.http.ratelimit.v3.RateLimit",
         ),
     ],
 )
