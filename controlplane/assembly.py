@@ -21,9 +21,12 @@ from controlplane.gate import Awaited, Gate
 from controlplane.keeper import Keeper
 from controlplane.loads.book import LoadBook
 from controlplane.plane import REGISTERED, Plane
+from controlplane.ratelimit.limiter import Limiter
+from controlplane.ratelimit.opening import open_counters
 from controlplane.registries.feed import Feed, without_protection
 from controlplane.registries.service import RegistrationService
 from controlplane.server.load_stats import LoadStatsService
+from controlplane.server.rate_limits import RateLimitService
 from controlplane.server.service import XdsServer
 from controlplane.server.status import ClientInfo, Event, EventKind
 from controlplane.sources.upstream import Upstream
@@ -47,6 +50,7 @@ class Options:
     first. `debounce`: seconds of quiet, and at most, between a change and its push. `patience`: seconds at the start
     for registries and sources to tell what they have, before clients are answered without; None for no limit.
     `load_reports`: whose calls are counted: `own`, of clients that say that they can report them, or `all`.
+    `rate_limit_store`: where the rate limit service counts: `memory`, or `redis://HOST:PORT/DB` for several replicas.
     """
 
     directory: Path | None = None
@@ -58,6 +62,7 @@ class Options:
     debounce: tuple[float, float] = (0.02, 0.5)
     patience: float | None = None
     load_reports: str = "own"
+    rate_limit_store: str = "memory"
 
 
 class ControlPlane:
@@ -75,6 +80,7 @@ class ControlPlane:
         with ExitStack() as undo:
             feeds = [undo.enter_context(closing(feed)) for feed in _feeds(options.registries, self._keeper)]
             upstreams = [Upstream(url, self._keeper.wake) for url in _distinct(options.sources)]
+            counters = open_counters(options.rate_limit_store)  # connects to nothing yet
             store = open_store(options.store)
             undo.callback(store.close)
             if isinstance(store, SharedStore):
@@ -94,9 +100,11 @@ class ControlPlane:
         self._registration = RegistrationService(self.plane.registrar)
         self._book = LoadBook(time.time())
         self._loads = LoadStatsService(self._book, self.plane.hosts)
+        self._limiter = Limiter(self.plane.rate_limits, counters)
+        self._rate_limits = RateLimitService(self._limiter)
         self._xds = XdsServer(
             self.plane.cache,
-            services=[self._registration.add_to, self._loads.add_to],
+            services=[self._registration.add_to, self._loads.add_to, self._rate_limits.add_to],
             on_event=self._note,
             debounce=options.debounce,
             held=self._gate.held,
@@ -124,7 +132,10 @@ class ControlPlane:
             self._keeper.start(self.plane, self._sweep)
             self.xds_address = f"{bound}:{self._xds.start(f'{bound}:{port}')}"
             if self._admin:
-                self._admin.start(Api(self.plane, self._xds.clients, self._facts, self._xds.counters, self._book))
+                figures = self._limiter.figures
+                self._admin.start(
+                    Api(self.plane, self._xds.clients, self._facts, self._xds.counters, self._book, figures)
+                )
             for feed in self.plane.feeds:
                 feed.start()
             for upstream in self.plane.upstreams:
@@ -142,6 +153,7 @@ class ControlPlane:
             self._admin.stop()
         self._registration.close()
         self._loads.close()
+        self._rate_limits.close()
         self._xds.stop(grace)
         self._keeper.stop()
         self.plane.close()
@@ -163,7 +175,8 @@ class ControlPlane:
     def _facts(self) -> dict[str, object]:
         """Returns what status says of this object itself. On the admin interface's threads."""
         addresses = {"xds": self.xds_address, "admin": self.admin_address}
-        return {**addresses, **self._about, "waiting_for": self._gate.waiting_for()}
+        limits = {"rate_limit_store": self._limiter.figures().store.problem}
+        return {**addresses, **self._about, **limits, "waiting_for": self._gate.waiting_for()}
 
 
 def _awaited(plane: Plane) -> list[Awaited]:

@@ -89,6 +89,10 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=[],
         help="take over the configuration of another control plane, below files and what was applied; may be repeated",
     )
+    _add_tuning(added)
+
+
+def _add_tuning(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--patience",
         metavar="SECONDS",
@@ -97,6 +101,12 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     added.add_argument(
         "--load-reports", choices=("own", "all"), default="own", help="whose calls are counted: our SDK's, or all (own)"
+    )
+    added.add_argument(
+        "--rate-limit-store",
+        metavar="STORE",
+        default="memory",
+        help="where rate limits are counted: memory (default), or redis://HOST:PORT/DB, which replicas share",
     )
     added.add_argument(
         "--debounce",

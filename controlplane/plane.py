@@ -17,6 +17,7 @@ from controlplane.config.documents import Entry
 from controlplane.config.problems import Problem
 from controlplane.configured import Applied, Configured, Planned
 from controlplane.model.identity import ResourceId, ResourceKind
+from controlplane.model.rate_limits import RateLimit
 from controlplane.model.shims import SHIM_APP
 from controlplane.publication import Publication
 from controlplane.registries.apart import Served
@@ -347,6 +348,10 @@ class Plane:
     def views(self) -> int:
         """How many different views are served."""
         return self._publication.views
+
+    def rate_limits(self) -> Mapping[str, RateLimit]:
+        """Returns the RateLimits in force by domain. Takes no lock: one reference, read at every question."""
+        return self.configured.accepted.configuration.rate_limits
 
     def shim_sets(self) -> Mapping[ResourceId, ShimSetStatus]:
         """Returns how each ShimSet fares."""

@@ -61,7 +61,7 @@ class Publication:
             self._layers.configure(configuration, hosts)
 
     def _of_host(self, host: str) -> Iterator[Packed]:
-        yield pack(listener(host))
+        yield pack(listener(host, self._configuration))
         yield pack(route_configuration(host, self._configuration, DEFAULT_VIEW))
         if not clusters_vary(host, self._configuration):
             yield from map(pack, clusters(host, self._configuration, DEFAULT_VIEW))

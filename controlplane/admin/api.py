@@ -28,6 +28,7 @@ from controlplane.configured import NoSuchResource
 from controlplane.loads.book import LoadBook
 from controlplane.model.identity import ResourceId, ResourceKind
 from controlplane.plane import Plane
+from controlplane.ratelimit.limiter import LimitFigures
 from controlplane.server.status import ClientInfo, Counters
 from controlplane.store.port import StoreError
 from meshsdk.errors import ConfigurationError
@@ -65,6 +66,7 @@ class Api:
         about: returns further facts for status, such as addresses.
         counters: what the xDS server has counted.
         book: what clients told of their calls.
+        figures: what the rate limit service has decided.
     """
 
     def __init__(
@@ -74,12 +76,13 @@ class Api:
         about: Callable[[], Mapping[str, object]],
         counters: Callable[[], Counters],
         book: LoadBook,
+        figures: Callable[[], LimitFigures] = LimitFigures,
     ) -> None:
         self._plane = plane
         self._rollouts = RolloutReports(book, plane, clients)
         self._clients = clients
         self._about = about
-        self._metrics = Metrics(plane, clients, counters)
+        self._metrics = Metrics(plane, clients, counters, figures)
 
     def answer(self, method: str, target: str, body: bytes) -> Answer | Text:
         """Answers one request; never raises for what a caller sent."""
@@ -113,7 +116,7 @@ class Api:
         if subject == "status" and not rest:
             clients = list(self._clients())
             rejected = [_rejection(client) for client in clients if any(each.rejected for each in client.subscriptions)]
-            seen = {"clients": len(clients), "rejected_by_clients": rejected}
+            seen = {"clients": len(clients), "rejected_by_clients": rejected, "traffic": self._rollouts.traffic()}
             return Answer(_OK, {**self._about(), **health.status(self._plane), **seen})
         if subject == "clients" and not rest:
             return Answer(_OK, [_client(client) for client in self._clients()])

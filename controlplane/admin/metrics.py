@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from controlplane import health
+from controlplane.admin.rate_limit_metrics import rate_limit_metrics
 from controlplane.plane import Plane
+from controlplane.ratelimit.limiter import LimitFigures
 from controlplane.server.status import ClientInfo, Counters
 from meshsdk.errors import ConfigurationError
 
@@ -25,15 +27,21 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """Makes the text. Thread-safe as its sources are.
 
-    `clients`: the open xDS streams. `counters`: what the xDS server has counted since it started.
+    `clients`: the open xDS streams. `counters`: what the xDS server has counted since it started. `figures`: what the
+    rate limit service has decided.
     """
 
     def __init__(
-        self, plane: Plane, clients: Callable[[], Iterable[ClientInfo]], counters: Callable[[], Counters]
+        self,
+        plane: Plane,
+        clients: Callable[[], Iterable[ClientInfo]],
+        counters: Callable[[], Counters],
+        figures: Callable[[], LimitFigures] = LimitFigures,
     ) -> None:
         self._plane = plane
         self._clients = clients
         self._counters = counters
+        self._figures = figures
 
     def text(self) -> bytes:
         """Returns all metrics as of now."""
@@ -45,6 +53,7 @@ class Metrics:
         """Yields the families; called by prometheus_client."""
         yield from self._of_clients()
         yield from self._of_plane()
+        yield from rate_limit_metrics(self._figures())
 
     def describe(self) -> list[Metric]:
         """Returns nothing: a registry lives for one scrape."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from controlplane.loads.book import LoadBook
 from controlplane.loads.report import LATEST, conclude, facts, service_of
+from controlplane.loads.traffic import SPAN, traffic
 from controlplane.plane import Plane
 from controlplane.server.status import ClientInfo
 from meshsdk.errors import ConfigurationError
@@ -51,6 +52,11 @@ class RolloutReports:
             concerns[client.node.id] = concerns.get(client.node.id, False) or _may_call(client, app)
         found = facts(page, app, since, until, now, concerns, self._replicas())
         return {**found, **conclude([("", found)])}
+
+    def traffic(self) -> list[dict[str, Any]]:
+        """Returns what the calls of the last minute came to, by service."""
+        now = self._clock()
+        return traffic(self._book.page(max(0.0, now - SPAN), now))
 
     def _replicas(self) -> int:
         store = self._plane.shared_store()

@@ -12,6 +12,7 @@ from controlplane.commands.output import OK, say, show, yaml_text
 _ROUTES = ("route", "match", "to", "units", "timeout", "retries", "from")
 _ENDPOINTS = ("cluster", "address", "health", "weight", "locality", "labels")
 _CLIENTS = ("node", "app", "agent", "peer", "service", "transport", "sent", "state", "nacks")
+_TRAFFIC = ("service", "clients", "calls", "per_second", "success", "failed", "retried", "moved")
 _COUNTS = ("services", "applications", "instances", "leases", "revisions", "watchers", "clients", "views", "shims")
 _APART = (("skipped", "skipped"), ("doubted", "kept in doubt"))
 _LISTS = ("problems", "rejected_by_clients", "warnings")
@@ -45,10 +46,20 @@ def _summarise(found: Mapping[str, object]) -> None:
             say(f"{name.replace('_', ' ')}:")
             for line in lines:
                 say(f"  {line}")
+    _traffic(found["traffic"])
     if found["in_force"]:
         say("configuration: in force")
     else:
         say("configuration: the newest one is refused, the last good one is in force")
+
+
+def _traffic(rows: object) -> None:
+    """Shows the calls of the last minute, as clients report them."""
+    if not isinstance(rows, list) or not rows:
+        return
+    say("traffic of the last minute, as clients report it:")
+    shown = [{**row, "success": f"{row['success'] * 100:.4g} %"} for row in rows]
+    show(shown, "table", _TRAFFIC)
 
 
 def _others(found: Mapping[str, object]) -> None:
@@ -57,6 +68,8 @@ def _others(found: Mapping[str, object]) -> None:
     if isinstance(health, Mapping) and health:
         facts = ", ".join(f"{name} {value}" for name, value in health.items() if name != "problem")
         say(f"store: {health['problem'] or 'up'}{', ' if facts else ''}{facts}")
+    if problem := found.get("rate_limit_store"):
+        say(f"rate limit store: {problem}")
     feeds, upstreams = found["feeds"], found["upstreams"]
     for feed in feeds if isinstance(feeds, list) else ():
         state = "up" if feed["up"] else f"down ({feed['problem'] or 'has not answered yet'})"

@@ -28,6 +28,8 @@ _SHORT = {
     "dp": "DiscoveryPolicy",
     "ts": "TrafficSwitch",
     "ss": "ShimSet",
+    "cp": "CallPolicy",
+    "rl": "RateLimit",
 }
 
 

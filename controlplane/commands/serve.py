@@ -70,6 +70,7 @@ def _start(arguments: argparse.Namespace, stop: threading.Event) -> ControlPlane
             debounce=arguments.debounce,
             patience=arguments.patience,
             load_reports=arguments.load_reports,
+            rate_limit_store=arguments.rate_limit_store,
         )
     )
     try:

@@ -24,7 +24,11 @@ _SIMPLE: dict[str, EndpointPolicy | None] = {
     "UNSPECIFIED": RoundRobin(),
     "PASSTHROUGH": None,
 }
-_NO_KEY = "is not supported: gRPC has no cookies, queries or source address; use httpHeaderName"
+_NO_KEY = "is not supported: gRPC has no queries and no source address to hash; use httpHeaderName"
+_NO_COOKIE = (
+    "is not supported: gRPC's clients cannot hash a cookie and would spread calls at random; use httpHeaderName, or "
+    "sessionAffinity of a CallPolicy"
+)
 _RELATIVE = "is not supported in this version; `enabled: true` prefers the caller's zone"
 _MAX_RING = 8 * 1024 * 1024  # gRFC A42
 _MAX_TABLE = 5_000_011  # Envoy's limit for maglev
@@ -61,7 +65,7 @@ def _ring(field: Field) -> RingHash:
 def _consistent(field: Field) -> tuple[EndpointPolicy, HashHeader]:
     record = field.record(
         ("httpHeaderName", "ringHash", "maglev", "minimumRingSize"),
-        refused=dict.fromkeys(("httpCookie", "useSourceIp", "httpQueryParameterName"), _NO_KEY),
+        refused={"httpCookie": _NO_COOKIE, "useSourceIp": _NO_KEY, "httpQueryParameterName": _NO_KEY},
     )
     header = record.require("httpHeaderName").matching(HEADER, "the name of a metadata key")
     chosen = record.one_of(("ringHash", "maglev", "minimumRingSize"))

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from controlplane.config.call_policy import call_policy
 from controlplane.config.discovery import discovery_policy
 from controlplane.config.fields import Field, Reading
 from controlplane.config.problems import FieldRefused, Problem
+from controlplane.config.rate_limits import rate_limit
 from controlplane.config.rules import destination_rule
 from controlplane.config.service import service_entry, workload_entry
 from controlplane.config.shims import shim_set
@@ -27,7 +29,10 @@ from controlplane.model.names import RESOURCE_NAME
 API_VERSIONS = tuple(f"networking.istio.io/{version}" for version in ("v1", "v1beta1", "v1alpha3"))
 OUR_API_VERSION = "meshsdk.io/v1alpha1"
 _OURS = frozenset(
-    (ResourceKind.UNIT_POLICY, ResourceKind.DISCOVERY_POLICY, ResourceKind.TRAFFIC_SWITCH, ResourceKind.SHIM_SET)
+    (
+        *(ResourceKind.UNIT_POLICY, ResourceKind.DISCOVERY_POLICY, ResourceKind.TRAFFIC_SWITCH),
+        *(ResourceKind.SHIM_SET, ResourceKind.CALL_POLICY, ResourceKind.RATE_LIMIT),
+    )
 )
 _DECODERS: dict[ResourceKind, Callable[[Field, ResourceId], Resource]] = {
     ResourceKind.SERVICE_ENTRY: service_entry,
@@ -38,6 +43,8 @@ _DECODERS: dict[ResourceKind, Callable[[Field, ResourceId], Resource]] = {
     ResourceKind.DISCOVERY_POLICY: discovery_policy,
     ResourceKind.TRAFFIC_SWITCH: traffic_switch,
     ResourceKind.SHIM_SET: shim_set,
+    ResourceKind.CALL_POLICY: call_policy,
+    ResourceKind.RATE_LIMIT: rate_limit,
 }
 # What `kubectl get -o yaml` adds. It says nothing about the mesh, so it is not worth a warning.
 _METADATA = (

@@ -69,7 +69,8 @@ def _test(field: Field) -> StringMatch | PresentMatch:
     return string_match(field)
 
 
-def _headers(record: Record, name: str, *, without: bool) -> tuple[HeaderMatch, ...]:
+def headers(record: Record, name: str, *, without: bool) -> tuple[HeaderMatch, ...]:
+    """Reads the map `name` of tests on metadata; `without`: what must not be met. Raises FieldRefused."""
     field = record.get(name)
     found = []
     for header, value in field.pairs(100) if field else ():
@@ -156,7 +157,7 @@ def call_match(field: Field) -> CallMatch:
     return CallMatch(
         name=record.read("name", Field.text) or "",
         path=path,
-        headers=_headers(record, "headers", without=False) + _headers(record, "withoutHeaders", without=True),
+        headers=headers(record, "headers", without=False) + headers(record, "withoutHeaders", without=True),
         params=_params(record),
         source_labels=labels,
         impossible=impossible,

@@ -13,7 +13,7 @@ from controlplane.model.service import Resolution, ServiceEntry
 from controlplane.model.traffic import HttpRoute, VirtualService
 from controlplane.model.units import UnitPolicy, UnitScope
 
-_MOST_ROUTES = 20_000  # of one host, in one view
+MOST_ROUTES = 20_000  # of one host, in one view
 
 
 def named_hosts(resource: Resource) -> Iterator[tuple[str, Origin]]:
@@ -70,21 +70,29 @@ def _not_in_a_registry(policy: DiscoveryPolicy, host: str, entry: ServiceEntry, 
 
 
 def _routes_in_units(service: VirtualService, configuration: Configuration) -> Iterator[Problem]:
-    total = 0
     for route in service.routes:
         policies = _keyed(route, configuration)
         if len(policies) > 1:
             names = " and ".join(str(policy.id) for policy in policies[:2])
             yield Problem(route.origin, f"the destinations are closed services of {names}, whose keys may disagree")
+    total = max(route_count(host, configuration) for host in service.hosts)
+    if total > MOST_ROUTES:
+        what = "the rules, the keys of the UnitPolicy and the methods of CallPolicies"
+        yield Problem(service.origin, f"{what} make about {total} routes; at most {MOST_ROUTES} are served")
+
+
+def route_count(host: str, configuration: Configuration) -> int:
+    """Returns about how many routes a service has: for each match, test on a key and path of a CallPolicy one."""
+    service = configuration.virtual_services.get(host)
+    total = 0 if service else 1
+    for route in service.routes if service else ():
         tests = sum(
             len(policy.sources)
             * sum(len(rule.exact) + len(rule.prefixes) + len(rule.integers) for rule in policy.rules)
-            for policy in policies
+            for policy in _keyed(route, configuration)
         )
         total += max(1, len(route.matches)) * (tests + 1)
-    if total > _MOST_ROUTES:
-        what = f"the rules and the keys of the UnitPolicy make about {total} routes; at most {_MOST_ROUTES} are served"
-        yield Problem(service.origin, what)
+    return total * (1 + len(configuration.calls_of(host).paths))
 
 
 def _keyed(route: HttpRoute, configuration: Configuration) -> list[UnitPolicy]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+from controlplane.config.call_policy_references import called_hosts, idle, unfit
 from controlplane.config.documents import Entry, origin
 from controlplane.config.policy_references import misfits, named_hosts
 from controlplane.config.problems import Problem
 from controlplane.config.steering_conflicts import contradictions
+from controlplane.model.call_policy import CallPolicy
 from controlplane.model.configuration import Configuration
 from controlplane.model.discovery import DiscoveryPolicy
 from controlplane.model.identity import Origin, ResourceId
 from controlplane.model.policy import DestinationRule
+from controlplane.model.rate_limits import RateLimit
 from controlplane.model.service import ServiceEntry
 from controlplane.model.traffic import Destination, VirtualService
 from controlplane.model.units import UnitPolicy
@@ -33,15 +36,18 @@ def conflicts(entries: Iterable[Entry]) -> Iterator[Problem]:
         for host in claims(entry):
             holder = hosts.setdefault((type(entry.resource), host), entry)
             if holder is not entry:
-                what = f"{entry.id} and {holder.id} (in {origin(holder)}) are both for the host {host}"
+                claimed = "domain" if isinstance(entry.resource, RateLimit) else "host"
+                what = f"{entry.id} and {holder.id} (in {origin(holder)}) are both for the {claimed} {host}"
                 yield Problem(origin(entry), f"conflict: {what}; merge them into one")
 
 
 def claims(entry: Entry) -> tuple[str, ...]:
-    """Returns the hosts that a resource claims among those of its kind."""
+    """Returns the hosts, or the domain, that a resource claims among those of its kind."""
     resource = entry.resource
     if isinstance(resource, DestinationRule):
         return (resource.host,)
+    if isinstance(resource, RateLimit):
+        return (resource.domain,)
     if isinstance(resource, UnitPolicy):
         return tuple(resource.services)
     if isinstance(resource, ServiceEntry | DiscoveryPolicy) or (
@@ -84,6 +90,9 @@ def dangling(
                 problems.extend(_wrong_part(destination, configuration))
         problems.extend(misfits(entry.resource, configuration))
         problems.extend(contradictions(entry.resource, configuration))
+        if isinstance(entry.resource, CallPolicy):
+            problems.extend(unfit(entry.resource, configuration))
+            warnings.extend(idle(entry.resource, configuration))
     return tuple(problems), tuple(warnings)
 
 
@@ -95,12 +104,14 @@ def named(entry: Entry) -> frozenset[str]:
 def _mentions(entry: Entry) -> Iterator[tuple[str, Destination | None, Origin]]:
     resource = entry.resource
     if isinstance(resource, VirtualService):
-        for route in resource.routes:
-            for destination in route.destinations:
-                yield destination.host, destination, destination.origin
+        for destination in resource.targets():
+            yield destination.host, destination, destination.origin
     elif isinstance(resource, DestinationRule):
         place = Origin(resource.origin.file, resource.origin.line, "spec.host")
         yield resource.host, None, place
+    elif isinstance(resource, CallPolicy):
+        for host, place in called_hosts(resource):
+            yield host, None, place
     for host, place in named_hosts(resource):
         yield host, None, place
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controlplane.config.balancing import load_balancer
+from controlplane.config.call_guards import retry_budget
 from controlplane.config.fields import Field
 from controlplane.config.service import host
 from controlplane.model.identity import ResourceId
@@ -103,8 +104,8 @@ def _tls(field: Field) -> None:
 
 def _policy(field: Field) -> TrafficPolicy:
     record = field.record(
-        ("loadBalancer", "outlierDetection", "connectionPool", "tls"),
-        ignored=("portLevelSettings", "tunnel", "proxyProtocol", "retryBudget"),
+        ("loadBalancer", "outlierDetection", "connectionPool", "tls", "retryBudget"),
+        ignored=("portLevelSettings", "tunnel", "proxyProtocol"),
     )
     tls = record.get("tls")
     if tls:
@@ -113,6 +114,7 @@ def _policy(field: Field) -> TrafficPolicy:
         load_balancer=record.read("loadBalancer", load_balancer),
         outlier=record.read("outlierDetection", _outlier),
         pool=record.read("connectionPool", _pool),
+        retry_budget=record.read("retryBudget", retry_budget),
     )
 
 

@@ -1,19 +1,24 @@
-"""VirtualService from YAML. Called by `documents`; conditions of a match are read by `matches`."""
+"""VirtualService from YAML. Called by `documents`.
+
+Conditions of a match are read by `matches`; faults, copies and header edits by `route_policies`.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from controlplane.config.fields import Field, Record
 from controlplane.config.matches import call_match
+from controlplane.config.route_policies import fault, header_edits, mirrors
 from controlplane.config.service import host
 from controlplane.model.identity import ResourceId
 from controlplane.model.names import SUBSET
-from controlplane.model.traffic import Destination, HttpRoute, Retries, VirtualService
+from controlplane.model.traffic import Destination, HeaderEdits, HttpRoute, Retries, VirtualService
 
 _MAX_WEIGHT = 1_000_000  # 1,000 destinations of it still sum up to less than 2**32 (gRFC A28)
-_IGNORED = ("fault", "mirror", "mirrors", "mirror_percent", "mirrorPercent", "mirrorPercentage", "headers",
-            "corsPolicy", "rewrite")  # fmt: skip
+_KNOWN = ("name", "match", "route", "timeout", "retries", "fault", "mirror", "mirrors", "mirrorPercentage",
+          "mirrorPercent", "mirror_percent", "headers")  # fmt: skip
 _REFUSED = dict.fromkeys(
     ("redirect", "directResponse", "delegate"), "is not supported: a route sends calls to the destinations in `route`"
 )
@@ -40,39 +45,46 @@ def _retry_on(field: Field) -> tuple[str, ...]:
 
 def _retries(field: Field) -> Retries:
     record = field.record(
-        ("attempts", "perTryTimeout", "retryOn", "backoff"),
-        ignored=("retryRemoteLocalities", "retryIgnorePreviousHosts"),
+        ("attempts", "perTryTimeout", "retryOn", "backoff", "retryRemoteLocalities", "retryIgnorePreviousHosts")
     )
+    remote = record.get("retryRemoteLocalities")
+    if remote and remote.boolean():
+        remote.warn("has no effect: no locality stands behind another here, a retry goes to any as a call does")
     return Retries(
         attempts=record.require("attempts").integer(0, 100),
         per_try_timeout=record.read("perTryTimeout", lambda item: item.duration(0.001)),
         retry_on=record.read("retryOn", _retry_on) or DEFAULT_RETRY_ON,
         backoff=record.read("backoff", lambda item: item.duration(0.001)),
+        avoid_previous=record.read("retryIgnorePreviousHosts", Field.boolean) or False,
     )
 
 
-def _destination(field: Field, *, alone: bool) -> Destination:
-    record = field.record(("destination", "weight"), ignored=("headers",))
-    target = record.require("destination")
+def _destination(target: Field) -> Destination:
     inner = target.record(("host", "subset", "port"))
     port = inner.get("port")
-    weight = record.read("weight", lambda item: item.integer(0, _MAX_WEIGHT))
-    if weight is None:
-        weight = 100 if alone else 0
     return Destination(
         host=host(inner.require("host")),
         subset=inner.read("subset", lambda item: item.matching(SUBSET, "the name of a subset")) or "",
-        weight=weight,
+        weight=100,
         port=port.record(("number",)).require("number").integer(1, 65_535) if port else None,
         origin=target.origin,
     )
 
 
+def _weighted(field: Field, *, alone: bool) -> Destination:
+    record = field.record(("destination", "weight", "headers"))
+    weight = record.read("weight", lambda item: item.integer(0, _MAX_WEIGHT))
+    if weight is None:
+        weight = 100 if alone else 0
+    headers = record.read("headers", header_edits) or HeaderEdits()
+    return replace(_destination(record.require("destination")), weight=weight, headers=headers)
+
+
 def _route(field: Field) -> HttpRoute:
-    record = field.record(("name", "match", "route", "timeout", "retries"), ignored=_IGNORED, refused=_REFUSED)
+    record = field.record(_KNOWN, ignored=("corsPolicy", "rewrite"), refused=_REFUSED)
     routes = record.require("route")
     items = routes.items(1, 1_000)
-    destinations = tuple(_destination(item, alone=len(items) == 1) for item in items)
+    destinations = tuple(_weighted(item, alone=len(items) == 1) for item in items)
     if not sum(destination.weight for destination in destinations):
         routes.refuse("the weights sum up to 0: no destination would ever be chosen")
     matches = record.get("match")
@@ -82,6 +94,9 @@ def _route(field: Field) -> HttpRoute:
         destinations=destinations,
         timeout=record.read("timeout", Field.duration),
         retries=record.read("retries", _retries),
+        fault=record.read("fault", fault),
+        mirrors=mirrors(record, _destination),
+        headers=record.read("headers", header_edits) or HeaderEdits(),
         origin=field.origin,
     )
 

@@ -17,6 +17,8 @@ class ResourceKind(enum.Enum):
     DISCOVERY_POLICY = "DiscoveryPolicy"
     TRAFFIC_SWITCH = "TrafficSwitch"
     SHIM_SET = "ShimSet"
+    CALL_POLICY = "CallPolicy"
+    RATE_LIMIT = "RateLimit"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controlplane.model.identity import Origin, ResourceId
-from meshsdk.model.policy import EndpointPolicy, HashHeader, SlowStart
+from meshsdk.model.policy import EndpointPolicy, HashHeader, RetryBudget, SlowStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,15 @@ class TrafficPolicy:
     load_balancer: LoadBalancer | None = None
     outlier: OutlierPolicy | None = None
     pool: ConnectionPool | None = None
+    retry_budget: RetryBudget | None = None
 
     def over(self, outer: TrafficPolicy) -> TrafficPolicy:
         """Returns this policy with the parts it lacks taken from `outer`."""
         return TrafficPolicy(
-            self.load_balancer or outer.load_balancer, self.outlier or outer.outlier, self.pool or outer.pool
+            self.load_balancer or outer.load_balancer,
+            self.outlier or outer.outlier,
+            self.pool or outer.pool,
+            self.retry_budget or outer.retry_budget,
         )
 
 

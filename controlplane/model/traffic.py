@@ -1,14 +1,15 @@
-"""What VirtualService says: which call goes where, for how long and with which retries.
+"""What VirtualService says: which call goes where, for how long, with which retries, faults, copies and header edits.
 
-The tests on a call are the SDK's own values (`meshsdk.model.matching`), so both ends mean the same by them.
+The tests on a call, faults and edits are the SDK's own values, so both ends mean the same by them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.model.identity import Origin, ResourceId
+from meshsdk.model.filters import Fault, HeaderEdit
 from meshsdk.model.matching import FieldMatch, HeaderMatch, PathMatch
 
 
@@ -26,24 +27,45 @@ class CallMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderEdits:
+    """`headers`: edits of the request's metadata, and of the initial metadata of the answer; they run in order."""
+
+    request: tuple[HeaderEdit, ...] = ()
+    response: tuple[HeaderEdit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
-    """One entry of `http[].route`: a host, one of its subsets ("" for all of it), and its share."""
+    """One entry of `http[].route`: a host, one of its subsets ("" for all of it), its share, and its own `headers`."""
 
     host: str
     subset: str
     weight: int
     port: int | None = None
+    headers: HeaderEdits = HeaderEdits()
     origin: Origin = field(default=Origin("", 0), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorTo:
+    """One entry of `http[].mirrors`: copies of a `share` (0-1) of the calls go there too (its weight means nothing)."""
+
+    destination: Destination
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Retries:
-    """`http[].retries`: `attempts` counts retries; durations in seconds; `retry_on` holds Envoy's condition names."""
+    """`http[].retries`: `attempts` counts retries; durations in seconds; `retry_on` holds Envoy's condition names.
+
+    `avoid_previous`: a retry goes to an endpoint that the call has not tried.
+    """
 
     attempts: int
     per_try_timeout: float | None
     retry_on: tuple[str, ...]
     backoff: float | None = None
+    avoid_previous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +77,9 @@ class HttpRoute:
     destinations: tuple[Destination, ...]
     timeout: float | None = None
     retries: Retries | None = None
+    fault: Fault | None = None
+    mirrors: tuple[MirrorTo, ...] = ()
+    headers: HeaderEdits = HeaderEdits()
     origin: Origin = field(default=Origin("", 0), compare=False)
 
 
@@ -67,3 +92,9 @@ class VirtualService:
     routes: tuple[HttpRoute, ...]
     applies: bool = True
     origin: Origin = field(default=Origin("", 0), compare=False)
+
+    def targets(self) -> Iterator[Destination]:
+        """Yields every destination of every route, those of copies after those of calls."""
+        for route in self.routes:
+            yield from route.destinations
+            yield from (mirror.destination for mirror in route.mirrors)

@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3 import (
+    client_side_weighted_round_robin_pb2 as weighted_pb2,
+)
 from envoy.extensions.load_balancing_policies.cluster_provided.v3 import cluster_provided_pb2
 from envoy.extensions.load_balancing_policies.common.v3 import common_pb2
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
@@ -21,12 +24,20 @@ from envoy.extensions.load_balancing_policies.random.v3 import random_pb2
 from envoy.extensions.load_balancing_policies.ring_hash.v3 import ring_hash_pb2
 from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2
 from envoy.extensions.load_balancing_policies.wrr_locality.v3 import wrr_locality_pb2
-from google.protobuf.wrappers_pb2 import UInt32Value, UInt64Value
+from google.protobuf.wrappers_pb2 import BoolValue, FloatValue, UInt32Value, UInt64Value
 
 from controlplane.model.policy import LoadBalancer
 from controlplane.translate.durations import duration
-from controlplane.translate.listener import packed
-from meshsdk.model.policy import LeastRequest, Maglev, RandomChoice, RingHash, RoundRobin, SlowStart
+from controlplane.translate.packing import packed
+from meshsdk.model.policy import (
+    LeastRequest,
+    Maglev,
+    RandomChoice,
+    RingHash,
+    RoundRobin,
+    SlowStart,
+    WeightedRoundRobin,
+)
 
 _PREFIX = "envoy.load_balancing_policies."
 
@@ -60,8 +71,12 @@ def apply_to_aggregate(cluster: cluster_pb2.Cluster, balancer: LoadBalancer) -> 
 
 
 def _by_extension(cluster: cluster_pb2.Cluster, candidates: Iterable[tuple[str, object]]) -> None:
+    _list(cluster.load_balancing_policy, candidates)
+
+
+def _list(listed: cluster_pb2.LoadBalancingPolicy, candidates: Iterable[tuple[str, object]]) -> None:
     for name, message in candidates:
-        policy = cluster.load_balancing_policy.policies.add()
+        policy = listed.policies.add()
         policy.typed_extension_config.name = _PREFIX + name
         policy.typed_extension_config.typed_config.CopyFrom(packed(message))
 
@@ -97,26 +112,55 @@ def _candidates(balancer: LoadBalancer) -> list[tuple[str, object]]:
     """Returns (name, configuration) of the policies to try, best first."""
     policy = balancer.policy
     found: list[tuple[str, object]] = []
+    plain = ("round_robin", round_robin_pb2.RoundRobin())
     if isinstance(policy, LeastRequest):
         config = least_request_pb2.LeastRequest(
             choice_count=UInt32Value(value=policy.choices), locality_lb_config=_localities(balancer)
         )
         if balancer.slow_start:
-            value = balancer.slow_start
-            config.slow_start_config.slow_start_window.CopyFrom(duration(value.window))
-            config.slow_start_config.aggression.default_value = value.aggression
-            config.slow_start_config.aggression.runtime_key = "meshsdk.slow_start.aggression"
-            config.slow_start_config.min_weight_percent.value = value.min_weight * 100
+            _warm_up(config.slow_start_config, balancer.slow_start)
         found.append(("least_request", config))
     elif isinstance(policy, RandomChoice):
         found.append(("random", random_pb2.Random(locality_lb_config=_localities(balancer))))
+    elif isinstance(policy, WeightedRoundRobin):
+        own = _weighted(policy, balancer.slow_start)
+        name = "client_side_weighted_round_robin"
+        # grpc-js (1.14) has none, and refuses a list of localities' policies in which it knows no policy.
+        found.append(("wrr_locality", _in_localities((name, own), plain)))
+        found.append((name, own))
     elif isinstance(policy, Maglev):
         found.append(("maglev", maglev_pb2.Maglev(table_size=UInt64Value(value=policy.table_size))))
         ring = ring_hash_pb2.RingHash(hash_function=ring_hash_pb2.RingHash.XX_HASH)
         found.append(("ring_hash", ring))  # gRPC has no maglev; it can keep the affinity
     # Weighted localities for gRPC, where round_robin alone knows nothing of them; Envoy takes the plain one.
-    plain = cluster_pb2.LoadBalancingPolicy.Policy()
-    plain.typed_extension_config.name = _PREFIX + "round_robin"
-    plain.typed_extension_config.typed_config.CopyFrom(packed(round_robin_pb2.RoundRobin()))
-    weighted = wrr_locality_pb2.WrrLocality(endpoint_picking_policy=cluster_pb2.LoadBalancingPolicy(policies=[plain]))
-    return [*found, ("wrr_locality", weighted)]
+    return [*found, ("wrr_locality", _in_localities(plain))]
+
+
+def _in_localities(*candidates: tuple[str, object]) -> wrr_locality_pb2.WrrLocality:
+    """Returns the policy that chooses a locality by its weight, and an endpoint in it by the first policy known."""
+    children = cluster_pb2.LoadBalancingPolicy()
+    _list(children, candidates)
+    return wrr_locality_pb2.WrrLocality(endpoint_picking_policy=children)
+
+
+def _weighted(policy: WeightedRoundRobin, slow_start: SlowStart | None) -> weighted_pb2.ClientSideWeightedRoundRobin:
+    """Returns weights by reported load (gRFC A58)."""
+    message = weighted_pb2.ClientSideWeightedRoundRobin(
+        enable_oob_load_report=BoolValue(value=policy.out_of_band),
+        blackout_period=duration(policy.blackout),
+        weight_expiration_period=duration(policy.expiration),
+        weight_update_period=duration(policy.update_period),
+        error_utilization_penalty=FloatValue(value=policy.error_penalty),
+    )
+    if policy.out_of_band:
+        message.oob_reporting_period.CopyFrom(duration(policy.oob_period))
+    if slow_start:
+        _warm_up(message.slow_start_config, slow_start)
+    return message
+
+
+def _warm_up(config: common_pb2.SlowStartConfig, value: SlowStart) -> None:
+    config.slow_start_window.CopyFrom(duration(value.window))
+    config.aggression.default_value = value.aggression
+    config.aggression.runtime_key = "meshsdk.slow_start.aggression"  # as in _slow_start
+    config.min_weight_percent.value = value.min_weight * 100

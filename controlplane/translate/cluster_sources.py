@@ -15,8 +15,9 @@ from xds.type.v3 import typed_struct_pb2
 from controlplane.model.configuration import Configuration
 from controlplane.model.discovery import DiscoveryPolicy, EndpointsFrom
 from controlplane.model.service import Resolution, ServiceEntry
-from controlplane.translate.listener import ads, packed
+from controlplane.translate.listener import ads
 from controlplane.translate.names import REGISTRY_CLUSTER, REGISTRY_CLUSTER_TYPE, by_both, by_interface
+from controlplane.translate.packing import packed
 from controlplane.translate.targets import application, selector
 from controlplane.translate.view import View
 from meshsdk.model.migration import Migration

@@ -11,6 +11,7 @@ from google.protobuf.any_pb2 import Any
 
 from controlplane.model.configuration import Configuration
 from controlplane.model.traffic import CallMatch, HttpRoute
+from controlplane.translate.describe_calls import policy_lines, route_lines
 from controlplane.translate.describe_units import unit_rows, units_of
 from controlplane.translate.names import ENDPOINT_METADATA, cluster_name
 from meshsdk.model.matching import FieldMatch, HeaderMatch, PathKind, PresentMatch, RangeMatch, StringMatch
@@ -21,7 +22,8 @@ Row = dict[str, object]
 def route_rows(host: str, configuration: Configuration) -> Iterator[Row]:
     """Yields one row for each alternative of each route of `host`, in the order in which they are tried.
 
-    For destinations in units the rows after those say which unit a call goes to.
+    Faults, copies and header edits follow their route. For destinations in units the rows after those say which unit a
+    call goes to; the last rows are what CallPolicies say.
     """
     service = configuration.virtual_services.get(host)
     hosts = [host]
@@ -33,6 +35,8 @@ def route_rows(host: str, configuration: Configuration) -> Iterator[Row]:
             yield from _of_route(route, configuration)
     for calls, to, origin in unit_rows(hosts, configuration):
         yield _row(match=calls, to=to, origin=str(origin))
+    for calls, words, origin in policy_lines(host, configuration):
+        yield _row(route="(policy)", match=calls, to=words, origin=str(origin))
 
 
 def _of_route(route: HttpRoute, configuration: Configuration) -> Iterator[Row]:
@@ -46,6 +50,8 @@ def _of_route(route: HttpRoute, configuration: Configuration) -> Iterator[Row]:
             units=units_of([destination.host for destination in route.destinations], configuration),
             origin=str(match.origin if match and match.origin.line else route.origin),
         )
+    for what, words in route_lines(route):
+        yield _row(route=route.name, match=what, to=words, origin=str(route.origin))
 
 
 def _row(

@@ -24,7 +24,8 @@ def string_matcher(match: StringMatch) -> string_pb2.StringMatcher:
     return string_pb2.StringMatcher(**{match.kind.value: match.value}, ignore_case=match.ignore_case)
 
 
-def _header(match: HeaderMatch) -> route_pb2.HeaderMatcher:
+def header_matcher(match: HeaderMatch) -> route_pb2.HeaderMatcher:
+    """Returns the wire form of a test on metadata."""
     if isinstance(match.test, PresentMatch):
         return route_pb2.HeaderMatcher(name=match.name, present_match=match.test.present, invert_match=match.invert)
     if isinstance(match.test, RangeMatch):
@@ -65,7 +66,7 @@ def route_match(match: CallMatch, key: KeyTest | None = None) -> route_pb2.Route
         headers += (key.header,) if key.header else ()
         params += (key.param,) if key.param else ()
     message = route_pb2.RouteMatch(
-        headers=[_header(header) for header in headers],
+        headers=[header_matcher(header) for header in headers],
         dynamic_metadata=[_field(param) for param in params],
     )
     if match.path.kind is PathKind.REGEX:

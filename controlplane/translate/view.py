@@ -155,7 +155,7 @@ def _destinations(host: str, configuration: Configuration) -> Collection[str]:
     service = configuration.virtual_services.get(host)
     if service is None:
         return (host,)
-    return {destination.host for route in service.routes for destination in route.destinations}
+    return {destination.host for destination in service.targets()}
 
 
 def _unit(policies: Iterable[UnitPolicy], view: View) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -85,6 +86,9 @@ def test_two_clients_of_two_control_planes(config: Path) -> None:
         assert found["statement"].endswith(": 0 failed, 0 cancelled, 0 retried, 0 moved, 0 doubled")
         assert (found["complete"], found["zero_failed"], found["doubts"]) == (True, True, [])
         assert {row["client"]: row["calls"] for row in found["clients"]} == {"web-1": 60, "web-2": 40}
+        status = one.ask("status").stdout
+        assert "traffic of the last minute, as clients report it:\n" in status
+        assert re.search(r"^orders +1 +60 +\d+\.\d +100 % +0 +0 +0$", status, re.MULTILINE), status
         table = one.ask("rollout-report", "--since", "1d").stdout.splitlines()
         assert table[0].split()[:4] == ["CLIENT", "CLUSTER", "CALLS", "FAILED"]
         assert table[1].split()[:3] == ["all", "60", "0"]

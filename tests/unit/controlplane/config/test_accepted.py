@@ -231,14 +231,13 @@ def test_fields_without_effect_are_reported() -> None:
     documents = read(
         "VirtualService",
         "  hosts: [orders]\n  exportTo: ['*']\n  gateways: [mesh, web]\n  http:\n"
-        "  - fault: {}\n    mirror: {host: b}\n    retries: {attempts: 1, retryOn: 5xx}\n"
-        "    route:\n    - destination: {host: orders}\n      headers: {}\n",
+        "  - corsPolicy: {}\n    rewrite: {uri: /b}\n    retries: {attempts: 1, retryOn: 5xx}\n"
+        "    route:\n    - destination: {host: orders}\n",
     )
     assert [str(warning) for warning in documents.warnings] == [
         "f.yaml:6: spec.exportTo: has no effect in this version",
-        "f.yaml:9: spec.http[0].fault: has no effect in this version",
-        "f.yaml:10: spec.http[0].mirror: has no effect in this version",
-        "f.yaml:14: spec.http[0].route[0].headers: has no effect in this version",
+        "f.yaml:9: spec.http[0].corsPolicy: has no effect in this version",
+        "f.yaml:10: spec.http[0].rewrite: has no effect in this version",
         (
             "f.yaml:11: spec.http[0].retries.retryOn: has no effect on gRPC clients, which retry on cancelled, "
             "deadline-exceeded, internal, resource-exhausted, unavailable only"

@@ -252,7 +252,7 @@ def test_virtual_service(http: str, expected: str) -> None:
             "loadBalancer: {consistentHash: {useSourceIp: true}}",
             (
                 "8: spec.trafficPolicy.loadBalancer.consistentHash.useSourceIp: is not supported: gRPC has no "
-                "cookies, queries or source address; use httpHeaderName"
+                "queries and no source address to hash; use httpHeaderName"
             ),
         ),
         (

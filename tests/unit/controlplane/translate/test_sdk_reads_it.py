@@ -130,5 +130,5 @@ def test_endpoints() -> None:
 
 def test_listener() -> None:
     """The listener points at the routes of its own name."""
-    name, decoded = decode(Kind.LISTENER, listener("orders").SerializeToString())
+    name, decoded = decode(Kind.LISTENER, listener("orders", Configuration()).SerializeToString())
     assert (name, decoded.route_config_name) == ("orders", "orders")

@@ -10,8 +10,7 @@ import json
 from pathlib import Path
 
 from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401 - json_format looks Any types up
-from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401 - see above
+from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401 - json_format looks it up
     http_connection_manager_pb2,
 )
 from google.protobuf import json_format
@@ -53,7 +52,7 @@ def translated(example: Path) -> dict[str, object]:
     configuration = merge(load_file(example)).configuration
     found: dict[str, object] = {}
     for host in sorted(configuration.hosts()):
-        found[f"listener {host}"] = listener(host)
+        found[f"listener {host}"] = listener(host, configuration)
         for title, view in VIEWS.items():
             found[f"{title}: {host}"] = route_configuration(host, configuration, view)
         for cluster in clusters(host, configuration, DEFAULT_VIEW):
