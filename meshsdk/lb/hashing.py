@@ -1,9 +1,10 @@
 """The hash policies over one priority: its ring or table, built once per membership and kept in the selection.
 
 Called by `picker.build`. Membership is every endpoint in force with its weight, connected or not, so that a connection
-that comes or goes leaves the keys of all other endpoints where they are. Localities share one ring, or the failure of
-an endpoint would move its keys twice (A42): an endpoint's weight is its share of its locality times its locality's
-share of the priority (A113). Zone preference has no effect: a key's endpoint cannot depend on who asks.
+that comes or goes leaves the keys of all other endpoints where they are; so does an ejection. Localities share one
+ring, or the failure of an endpoint would move its keys twice (A42): an endpoint's weight is its share of its locality
+times its locality's share of the priority (A113). Zone preference has no effect: a key's endpoint cannot depend on who
+asks.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def hashed(
     """Returns the pick of a RingHash or Maglev policy over the endpoints in force in `view`, of which one is READY."""
     lb, tables = selection.lb, selection.tables
     shares = _shares(view, lb)
-    members = [backends.get(address) for address, _, _ in shares]
+    ejected = frozenset[str]().union(*(locality.ejected for locality in view.localities))
+    members = [None if address in ejected else backends.get(address) for address, _, _ in shares]
     table = tables.get((lb.policy, shares))
     if table is None:
         keys, weights = [key for _, key, _ in shares], [share for _, _, share in shares]
@@ -49,10 +51,11 @@ def _shares(view: GroupView, lb: LbConfig) -> tuple[tuple[str, str, float], ...]
     """Address, key and share of each endpoint in force."""
     shares: list[tuple[str, str, float]] = []
     for locality in view.localities:
-        whole = sum(endpoint.weight for endpoint in locality.candidates)
+        membership = locality.membership
+        whole = sum(endpoint.weight for endpoint in membership)
         weight = locality.members.weight / whole if lb.locality_weighted and whole else 1.0
         shares.extend(
             (endpoint.address, endpoint.hash_key or endpoint.address, endpoint.weight * weight)
-            for endpoint in locality.candidates
+            for endpoint in membership
         )
     return tuple(shares)

@@ -33,17 +33,21 @@ def outage(selection: Selection, seen: Survey, backends: Mapping[str, Backend]) 
     if pending:
         others = f"; {failed} failed to connect{_last_problem(selection, backends)}" if failed else ""
         return Waiting(f"{name}: connecting to {pending} endpoint{'s' * (pending > 1)}{others}")
+    ejected = sum(len(view.ejected) for view in localities)
     if failed:
-        count = f"{failed} of {failed} endpoints" if failed > 1 else "its only endpoint"
-        return Failing(f"{name}: {count} failed to connect{_last_problem(selection, backends)}")
-    return Failing(f"{name} {_why_none(selection)}")
+        whole = failed + ejected
+        count = f"{failed} of {whole} endpoints" if whole > 1 else "its only endpoint"
+        others = f"; {ejected} ejected as outliers" if ejected else ""
+        return Failing(f"{name}: {count} failed to connect{_last_problem(selection, backends)}{others}")
+    return Failing(f"{name} {_why_none(selection, ejected)}")
 
 
-def _why_none(selection: Selection) -> str:
+def _why_none(selection: Selection, ejected: int) -> str:
     tallies = [members.tally for group in selection.groups for members in group.localities]
     kinds = {
         "unhealthy": sum(tally.unhealthy for tally in tallies),
         "draining": sum(tally.draining for tally in tallies),
+        "ejected as outliers": ejected,
     }
     if not any(kinds.values()):
         return "; ".join(("has no endpoints", *selection.problems))

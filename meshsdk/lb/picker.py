@@ -30,7 +30,16 @@ from meshsdk.lb.selection import Selection
 from meshsdk.lb.slow_start import note_appearance, warmed
 from meshsdk.lb.stand_in import Pick, StandIn, stand_in
 from meshsdk.lb.survey import GroupView, Survey, survey
-from meshsdk.model.policy import LbConfig, LeastRequest, Maglev, PickFirst, RandomChoice, RingHash
+from meshsdk.lb.weighted_round_robin import load_weights, update_after
+from meshsdk.model.policy import (
+    LbConfig,
+    LeastRequest,
+    Maglev,
+    PickFirst,
+    RandomChoice,
+    RingHash,
+    WeightedRoundRobin,
+)
 
 __all__ = ["Failing", "Picker", "Waiting", "build", "connect_plan"]
 
@@ -43,7 +52,7 @@ class Picker:
 
     `pick(hash_key)`: the backend for one call; `hash_key` is the call's 64-bit hash (A42) or None. Never blocks, never
     raises; gives a backend that is not READY only when none of the picker's backends is any more.
-    `expires`: when to build again although nothing changed (unix seconds; slow start), or None.
+    `expires`: when to build again although nothing changed (unix seconds; slow start, weights by load), or None.
     `has_drops`: whether `dropped` needs to be asked before a pick.
     """
 
@@ -135,6 +144,10 @@ def _pick_in_portion(site: _Site, part: Portion, other: StandIn) -> tuple[Pick, 
         pick = least_request(backends, warm.weights, policy.choices, site.draw, other)
     elif isinstance(policy, RandomChoice):
         pick = random_choice(backends, warm.weights, site.draw, other)
+    elif isinstance(policy, WeightedRoundRobin):
+        weights = load_weights(backends, warm.weights, policy, site.now)
+        pick = round_robin(backends, weights, _start(site), other)
+        return pick, _soonest((warm.expires, update_after(policy, site.now)))
     else:
         pick = round_robin(backends, warm.weights, _start(site), other)
     return pick, warm.expires

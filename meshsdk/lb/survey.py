@@ -4,6 +4,7 @@ Called by `picker.build` and `connect_plan`, which must see the same picture. Th
 the healthy ones; where no healthy one is left anywhere, the degraded ones (gRPC never uses those, A27; Envoy mixes them
 in); in a priority that panics, all but the draining ones. An endpoint whose connection failed is not usable, which is
 what makes the next priority take over (gRFC A56). IDLE and CONNECTING ones count as usable: one attempt is due to them.
+An ejected endpoint counts as unhealthy (Envoy): it is not in force unless its priority panics.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _ALL = frozenset({Health.HEALTHY, Health.DEGRADED, Health.UNHEALTHY})
 class LocalityView:
     """The endpoints in force of one locality, and the connected ones among them.
 
-    `usable`: how many endpoints of the whole locality are usable, judged by those chosen from it.
+    `ejected`: outliers that would be in force. `usable`: how many endpoints of the whole locality are usable, judged by
+    those chosen from it.
     """
 
     members: Members
@@ -35,11 +37,20 @@ class LocalityView:
     ready: tuple[tuple[Endpoint, Backend], ...]
     failed: int
     usable: float
+    ejected: frozenset[str] = frozenset()
 
     @property
     def pending(self) -> int:
         """How many are neither connected nor failed."""
         return len(self.candidates) - len(self.ready) - self.failed
+
+    @property
+    def membership(self) -> tuple[Endpoint, ...]:
+        """The endpoints in force and the ejected ones: what hash rings are made of."""
+        if not self.ejected:
+            return self.candidates
+        known = self.ejected.union(endpoint.address for endpoint in self.candidates)
+        return tuple(endpoint for endpoint in self.members.endpoints if endpoint.address in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +110,13 @@ def _views(group: Group, kinds: frozenset[Health], backends: Mapping[str, Backen
 
 
 def _view(members: Members, kinds: frozenset[Health], backends: Mapping[str, Backend]) -> LocalityView:
-    candidates = tuple([endpoint for endpoint in members.endpoints if endpoint.health in kinds])
+    candidates = [endpoint for endpoint in members.endpoints if endpoint.health in kinds]
+    known = len(candidates)
+    ejected = frozenset[str]()
+    if kinds is not _ALL:
+        ejected = frozenset([one.address for one in candidates if _is_out(one, backends)])
+        if ejected:
+            candidates = [endpoint for endpoint in candidates if endpoint.address not in ejected]
     ready: list[tuple[Endpoint, Backend]] = []
     failed = 0
     for endpoint in candidates:
@@ -110,14 +127,20 @@ def _view(members: Members, kinds: frozenset[Health], backends: Mapping[str, Bac
             ready.append((endpoint, backend))
         elif backend.state is _FAILED:
             failed += 1
-    return LocalityView(members, candidates, tuple(ready), failed, _extrapolated(members, kinds, candidates, failed))
+    usable = _whole(members, kinds) * (len(candidates) - failed) / known if known else 0.0
+    return LocalityView(members, tuple(candidates), tuple(ready), failed, usable, ejected)
 
 
-def _extrapolated(members: Members, kinds: frozenset[Health], candidates: tuple[Endpoint, ...], failed: int) -> float:
+def _is_out(endpoint: Endpoint, backends: Mapping[str, Backend]) -> bool:
+    backend = backends.get(endpoint.address)
+    return backend is not None and backend.ejected
+
+
+def _whole(members: Members, kinds: frozenset[Health]) -> int:
+    """How many endpoints of these kinds the locality has, chosen or not."""
     tally = members.tally
     counted = {Health.HEALTHY: tally.healthy, Health.DEGRADED: tally.degraded, Health.UNHEALTHY: tally.unhealthy}
-    whole = sum(counted[kind] for kind in kinds)
-    return whole * (len(candidates) - failed) / len(candidates) if candidates else 0.0
+    return sum(counted[kind] for kind in kinds)
 
 
 def _usable(views: Sequence[LocalityView]) -> float:
