@@ -22,9 +22,16 @@ _MAX_REMEMBERED = 4096  # methods; a generic handler that makes up names must no
 class HandlerWrapping:
     """Wraps handlers by `unary(behavior)` (one response) and `streaming(behavior)` (many), whatever the request is."""
 
-    def __init__(self, unary: Callable[[Behavior], Behavior], streaming: Callable[[Behavior], Behavior]) -> None:
+    def __init__(
+        self,
+        unary: Callable[[Behavior], Behavior],
+        streaming: Callable[[Behavior], Behavior],
+        met: Callable[[str, Handler], None] | None = None,
+    ) -> None:
+        """`met` is told of each handler before it is wrapped."""
         self._unary = unary
         self._streaming = streaming
+        self._met = met
         # Benign race, on free-threaded builds too: two threads may wrap one handler twice, and either result serves.
         self._twins: dict[str, tuple[Handler, Handler]] = {}
 
@@ -33,17 +40,24 @@ class HandlerWrapping:
         known = self._twins.get(method)
         if known is not None and known[0] is handler:
             return known[1]
-        twin = handler if method.startswith(_UNWRAPPED_PREFIX) else self._wrap(handler)
+        if self._met is not None:
+            self._met(method, handler)
+        unwrapped = method.startswith(_UNWRAPPED_PREFIX)
+        twin = handler if unwrapped else rewrapped(handler, self._unary, self._streaming)
         if len(self._twins) < _MAX_REMEMBERED:
             self._twins[method] = (handler, twin)
         return twin
 
-    def _wrap(self, handler: Any) -> Handler:
-        read, write = handler.request_deserializer, handler.response_serializer
-        if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._streaming(handler.stream_stream), read, write)
-        if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(self._unary(handler.stream_unary), read, write)
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._streaming(handler.unary_stream), read, write)
-        return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary), read, write)
+
+def rewrapped(
+    handler: Any, unary: Callable[[Behavior], Behavior], streaming: Callable[[Behavior], Behavior]
+) -> Handler:
+    """Returns a handler of the same shape with its behaviour wrapped."""
+    read, write = handler.request_deserializer, handler.response_serializer
+    if handler.request_streaming and handler.response_streaming:
+        return grpc.stream_stream_rpc_method_handler(streaming(handler.stream_stream), read, write)
+    if handler.request_streaming:
+        return grpc.stream_unary_rpc_method_handler(unary(handler.stream_unary), read, write)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(streaming(handler.unary_stream), read, write)
+    return grpc.unary_unary_rpc_method_handler(unary(handler.unary_unary), read, write)

@@ -8,7 +8,6 @@ around the call.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -16,10 +15,11 @@ from typing import Any, TypeVar, cast
 import wrapt
 
 from meshsdk.errors import ConfigurationError
-from meshsdk.interceptors.rpc_options import RpcOptions, read_options
+from meshsdk.interceptors.rpc_options import RpcOptions, options_of, read_options
+
+__all__ = ["options_of", "rpc"]
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
-_DEEPEST = 32  # wrappers looked through in search of options
 
 
 def rpc(
@@ -30,7 +30,8 @@ def rpc(
     `idempotent`: running the call twice does no harm, so callers may retry it. `timeout`: seconds, a timedelta or text
     ("2s"): what a caller should wait at most if it set no deadline; published to callers in the revision, the server
     does not cut calls off. `retry` (needs `idempotent`): a number of retries, or a `RetryPolicy`. `limit`: calls in
-    flight (64), a rate ("100/s"), or a `Limit`: what one instance can take; published likewise.
+    flight (64), a rate ("100/s"), both ({"concurrent": 64, "rate": "100/s"}) or a `Limit`: what one instance takes;
+    published likewise, and enforced by a server with `server_interceptors()`: RESOURCE_EXHAUSTED beyond it.
 
     Raises ConfigurationError at decoration when an argument cannot be used.
     """
@@ -47,18 +48,6 @@ def rpc(
         return cast("_Decorated", _Described(handler, options))
 
     return decorate
-
-
-def options_of(handler: object) -> RpcOptions | None:
-    """Returns what `@meshsdk.rpc` said about a handler (bound or not, decorated further or not), else None."""
-    for _ in range(_DEEPEST):
-        if handler is None:
-            return None
-        options = getattr(handler, "__meshsdk_rpc__", None)
-        if isinstance(options, RpcOptions):
-            return options
-        handler = handler.func if isinstance(handler, functools.partial) else getattr(handler, "__wrapped__", None)
-    return None
 
 
 def _pass_on(wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -1,13 +1,16 @@
 """What `@meshsdk.rpc` says about a method: read from the words of the decorator, written as JSON for callers. Pure.
 
-Called by the decorator (`rpc`) and by the registration (`meshsdk.lifecycle.revision`). It decides nothing about calls:
-callers read these options from the revision that an instance published, and honour them below what routes say.
+Called by the decorator (`rpc`), by the registration (`meshsdk.lifecycle.revision`) and by the server's limits. It
+decides nothing about calls: callers read these options from the revision that an instance published, and honour them
+below what routes say; the server itself enforces `limit` (`server_admission`).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,6 +22,7 @@ _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(us|ms|s|m|h)")
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)/(s|m|h)")
 _LONGEST = 24 * 3600.0  # seconds; a longer timeout is a slip of the unit
 _MOST_RETRIES = 10
+_DEEPEST = 32  # wrappers looked through in search of options
 _STATUS_NAMES = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
 )  # what gRFC A44 lets a client retry on
@@ -77,7 +81,19 @@ def read_options(
             "@meshsdk.rpc: retry= repeats calls that may have run, so it needs idempotent=True; "
             "calls that never reached a server move to another one without it"
         )
-    return RpcOptions(idempotent, _duration(timeout), policy, _limit(limit))
+    return RpcOptions(idempotent, _duration(timeout), policy, read_limit(limit))
+
+
+def options_of(handler: object) -> RpcOptions | None:
+    """Returns what `@meshsdk.rpc` said about a handler (bound or not, decorated further or not), else None."""
+    for _ in range(_DEEPEST):
+        if handler is None:
+            return None
+        options = getattr(handler, "__meshsdk_rpc__", None)
+        if isinstance(options, RpcOptions):
+            return options
+        handler = handler.func if isinstance(handler, functools.partial) else getattr(handler, "__wrapped__", None)
+    return None
 
 
 def _duration(value: object) -> float | None:
@@ -118,22 +134,46 @@ def _retry(value: object) -> RetryPolicy | None:
     return policy
 
 
-def _limit(value: object) -> Limit | None:
+def read_limit(value: object, where: str = "@meshsdk.rpc: limit") -> Limit | None:
+    """Reads a limit as users write it; ConfigurationError names `where` it was said."""
     if value is None:
         return None
     if isinstance(value, Limit):
         limit = value
     elif isinstance(value, int) and not isinstance(value, bool):
         limit = Limit(concurrent=value)
-    elif isinstance(value, str) and (match := _RATE.fullmatch(value)):
-        limit = Limit(rate=float(match[1]) / _UNITS[match[2]])
+    elif isinstance(value, str) and (rate := _rate(value)) is not None:
+        limit = Limit(rate=rate)
+    elif isinstance(value, Mapping) and value and value.keys() <= {"concurrent", "rate"}:
+        limit = Limit(_calls(value.get("concurrent"), where), _per_second(value.get("rate"), where))
     else:
         raise ConfigurationError(
-            f'@meshsdk.rpc: limit={value!r} must be a number of calls in flight (limit=64), a rate ("100/s", '
-            '"6000/m") or a Limit'
+            f'{where}={value!r} must be a number of calls in flight (limit=64), a rate ("100/s", "6000/m"), both '
+            '({"concurrent": 64, "rate": "100/s"}) or a Limit'
         )
     if limit.concurrent is None and limit.rate is None:
-        raise ConfigurationError("@meshsdk.rpc: limit= says neither concurrent nor rate")
+        raise ConfigurationError(f"{where}= says neither concurrent nor rate")
     if not all(bound is None or (math.isfinite(bound) and bound > 0) for bound in (limit.concurrent, limit.rate)):
-        raise ConfigurationError(f"@meshsdk.rpc: limit={value!r} must be more than 0")
+        raise ConfigurationError(f"{where}={value!r} must be more than 0")
     return limit
+
+
+def _rate(text: str) -> float | None:
+    match = _RATE.fullmatch(text)
+    return None if match is None else float(match[1]) / _UNITS[match[2]]
+
+
+def _calls(value: object, where: str) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise ConfigurationError(f"{where}: concurrent={value!r} must be a number of calls in flight")
+
+
+def _per_second(value: object, where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and (rate := _rate(value)) is not None:
+        return rate
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    raise ConfigurationError(f'{where}: rate={value!r} must be a rate ("100/s") or a number of calls a second')

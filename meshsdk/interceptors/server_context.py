@@ -72,6 +72,10 @@ class ThreadContext:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
+    def trailing_metadata(self) -> _Metadata:
+        """Returns what was set so far, as the contexts of grpc's other kinds of handlers do."""
+        return self._held
+
     def set_trailing_metadata(self, trailing_metadata: _Metadata) -> None:
         """As grpc's."""
         self._held = tuple(trailing_metadata)

@@ -1,8 +1,8 @@
-"""The interceptor of a `grpc.server`: counts calls in flight and tells peers of a drain in trailing metadata.
+"""The interceptor of a `grpc.server`: counts calls in flight, tells peers of a drain, and keeps the server's limits.
 
 Given to applications as `meshsdk.server_interceptors()`. grpcio asks it once per call, on the thread that takes calls
-in, so it wraps each method's handler once and remembers it. It never refuses a call: those that still arrive while
-the server drains are served.
+in, so it wraps each method's handler once and remembers it. It refuses only what a limit says: calls that still arrive
+while the server drains are served.
 """
 
 from __future__ import annotations
@@ -13,27 +13,47 @@ from typing import Any
 
 import grpc
 
+from meshsdk.interceptors import deadline
 from meshsdk.interceptors.activity import ServerActivity, with_draining
 from meshsdk.interceptors.handler_wrapping import Behavior, Handler, HandlerWrapping
+from meshsdk.interceptors.limited_sync import Refusing, limited
+from meshsdk.interceptors.observed_sync import ObservingInterceptor
+from meshsdk.interceptors.policies.steps import Reject
+from meshsdk.interceptors.server_admission import Admissions
 from meshsdk.interceptors.thread_call import ThreadCall
+from meshsdk.model.server_limits import ServerLimits
+from meshsdk.telemetry.port import OBSERVING
 
 _Continuation = Callable[[grpc.HandlerCallDetails], "Handler | None"]
 
 
-def server_interceptors() -> list[grpc.ServerInterceptor]:
+def server_interceptors(limits: ServerLimits | None = None) -> list[grpc.ServerInterceptor]:
     """Returns new interceptors for one `grpc.server(pool, interceptors=...)`; put them first, so that they see all.
 
-    They work by themselves: without `meshsdk.serve` they count and never drain.
+    They work by themselves: without `meshsdk.serve` they count and never drain. Telemetry that is on is among them.
+    `limits`: of this server, beside what its handlers say with `@meshsdk.rpc(limit=...)`. Raises ConfigurationError for
+    limits that cannot be meant.
     """
-    return [ActivityInterceptor(ServerActivity())]
+    observer = OBSERVING.servers
+    observing = [] if observer is None else [ObservingInterceptor(observer)]
+    return [*observing, ActivityInterceptor(ServerActivity(), Admissions(limits))]  # what limits refuse is seen too
 
 
 class ActivityInterceptor(grpc.ServerInterceptor):
-    """Wraps handlers of all four shapes. `activity` is the server's, read by `meshsdk.serve`."""
+    """Wraps handlers of all four shapes. `activity` is the server's, read by `meshsdk.serve`.
 
-    def __init__(self, activity: ServerActivity) -> None:
+    Without `admissions` nothing is limited, whatever handlers say.
+    """
+
+    def __init__(self, activity: ServerActivity, admissions: Admissions | None = None) -> None:
         self.activity = activity
-        self._wrapping = HandlerWrapping(partial(_unary, activity=activity), partial(_streaming, activity=activity))
+        self.admissions = admissions or Admissions(None)
+        self._refusing = Refusing()
+        self._wrapping = HandlerWrapping(
+            partial(_unary, activity=activity),
+            partial(_streaming, activity=activity),
+            None if admissions is None else admissions.met,
+        )
 
     def intercept_service(
         self, continuation: _Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -42,7 +62,18 @@ class ActivityInterceptor(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None:
             return _method_not_found() if self.activity.draining else None
-        return self._wrapping.twin(handler_call_details.method, handler)
+        twin = self._wrapping.twin(handler_call_details.method, handler)
+        return self._admit(handler_call_details, twin) if self.admissions.active else twin
+
+    def _admit(self, call: Any, twin: Handler) -> Handler:
+        """Decides now, and not when a thread is free: what waits for one counts."""
+        permit = self.admissions.enter(call.method, call.invocation_metadata or ())
+        if permit is None:
+            return twin
+        if isinstance(permit, Reject):
+            refusal = _streaming(self._refusing.behavior(permit), self.activity)
+            return grpc.stream_stream_rpc_method_handler(refusal)
+        return limited(twin, permit)
 
 
 def _unary(behavior: Behavior, activity: ServerActivity) -> Behavior:
@@ -51,9 +82,11 @@ def _unary(behavior: Behavior, activity: ServerActivity) -> Behavior:
     def counted(request: Any, context: grpc.ServicerContext) -> Any:
         call = ThreadCall(context, activity)
         activity.enter(call)
+        held = deadline.hold(deadline.inbound(context))
         try:
             return behavior(request, context)
         finally:
+            deadline.release(held)
             if activity.draining:
                 _mark(context)
             activity.leave(call)
@@ -71,12 +104,15 @@ def _streaming(behavior: Behavior, activity: ServerActivity) -> Behavior:
         activity.enter(call)
         if not context.add_callback(partial(activity.leave, call)):
             activity.leave(call)  # cancelled before the handler ran
+        until = deadline.inbound(context)
+        held = deadline.hold(until)
         try:
             responses = behavior(request, context)
         finally:
+            deadline.release(held)
             if activity.draining:
                 _mark(context)
-        return _relay(responses, context, activity)
+        return _relay(deadline.within(until, responses), context, activity)
 
     return _like(behavior, counted)
 

@@ -8,6 +8,7 @@ with the call, and who needs an answer from elsewhere yields a `Consult`.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,12 +62,20 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """How a call that passed a gate ended: gRPC status name, monotonic seconds now, seconds since it passed."""
+    """How a call that passed a gate ended: gRPC status name, monotonic seconds now, seconds since it passed.
+
+    `code` "": it was given up before it began, and says nothing; then no gate takes its guard.
+    `streamed`: its answer was a stream, of which the length says nothing about the server's latency.
+    """
 
     code: str
     now: float
     seconds: float
+    streamed: bool = False
 
+
+NewGuard = Callable[[], AbstractContextManager[object]]
+"""Makes a mutex (`threading.Lock`): policies import no threads. Held for a few instructions, never while waiting."""
 
 Passed = Callable[[CallEnd], None] | None
 """What a gate wants to be told at the call's end, if anything. Called once, on any thread; must not block."""

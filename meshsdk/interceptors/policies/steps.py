@@ -31,16 +31,33 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectionInfo:
+    """Why a call was refused, for programs: what becomes `google.rpc` details of the status (`rich_status.trailing`).
+
+    `reason`: UPPER_SNAKE_CASE, of ErrorInfo. `retry_after`: seconds, of RetryInfo; None where no wait is known.
+    `quota_subject`: what was limited, of QuotaFailure; "" where no quota is. `metadata`: of ErrorInfo.
+    """
+
+    reason: str
+    retry_after: float | None = None
+    quota_subject: str = ""
+    quota_description: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Reject:
     """End the call without an attempt: `code` is a gRPC status name, `trailing` what its trailing metadata shall be.
 
     `category`: what refused it, for metrics and `explain` ("fault", "local_rate_limit", "circuit_breaker" ...).
+    `info`: the same for programs; whoever ends the call adds it to the trailing metadata.
     """
 
     code: str
     details: str
     category: str
     trailing: tuple[tuple[str, str | bytes], ...] = ()
+    info: RejectionInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)

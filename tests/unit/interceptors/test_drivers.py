@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from meshsdk.interceptors.drivers import advance, drive, first
+from meshsdk.interceptors.drivers import Decided, aanswer, advance, answer, begin, drive, first
+from meshsdk.interceptors.policies.gate import Consult, Verdict
 from meshsdk.interceptors.policies.recover import recover
 from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep
 from meshsdk.model.policy import RetryPolicy
@@ -92,3 +95,63 @@ def test_advance_after_the_end():
     next(steps)
     assert advance(steps, OK) is None
     assert advance(steps, OK) is None
+
+
+def question(*steps):
+    """Gates that yield these and decide by what they were sent."""
+
+    def ask():
+        sent = []
+        try:
+            for step in steps:
+                sent.append((yield step))  # noqa: PERF401 - a generator's own words
+        finally:
+            closed.append(sent)
+        return sent
+
+    closed: list[list] = []
+    return ask(), closed
+
+
+ASK, YES = Consult("d", (), 1.0), Verdict(True)
+
+
+def blocking(asked, script: Script):
+    """Takes a question to its decision on this thread."""
+    return answer(asked, begin(asked), lambda _: YES, script.sleep)
+
+
+def in_a_task(asked, script: Script):
+    """Takes a question to its decision in a task."""
+
+    async def ask(_):
+        return YES
+
+    async def sleep(seconds: float) -> None:
+        script.sleep(seconds)
+
+    return asyncio.run(aanswer(asked, begin(asked), ask, sleep))
+
+
+@pytest.mark.parametrize("run", [blocking, in_a_task])
+def test_question(run):
+    """Waits are slept, questions asked, each answered with what it is sent; the decision comes back."""
+    script = Script()
+    asked, _ = question(Sleep(1.0), ASK, Sleep(2.0))
+    assert run(asked, script) == [None, YES, None]
+    assert script.done == [Sleep(1.0), Sleep(2.0)]
+    assert run(question()[0], script) == []
+
+
+@pytest.mark.parametrize("run", [blocking, in_a_task])
+def test_question_that_is_cut_short(run):
+    """A sleep that raises closes the question, so that its gates can tidy up."""
+    asked, closed = question(Sleep(1.0), Sleep(5.0), ASK)
+    with pytest.raises(TimeoutError):
+        run(asked, Script(patience=3))
+    assert closed == [[None]]
+
+
+def test_question_without_a_wait():
+    """Gates that decide at once are done before anything has to wait."""
+    assert begin(question()[0]) == Decided([])

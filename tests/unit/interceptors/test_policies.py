@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from meshsdk.interceptors.policies.recover import MAX_MOVES, recover
 from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep
+from meshsdk.model.matching import HeaderMatch, StringKind, StringMatch
 from meshsdk.model.policy import RetryPolicy
 
 RETRY = RetryPolicy(frozenset({"UNAVAILABLE"}), num_retries=2, base_interval=1.0, max_interval=1.5)
@@ -127,6 +128,51 @@ def test_properties(retry, outcomes, draws):
         sent += 1
         assert sent <= retry.num_retries
         step = steps.send(None)
+
+
+def test_admission():
+    """A retry that is not admitted is not made; moves ask nobody."""
+    asked = []
+
+    def admit() -> bool:
+        asked.append(None)
+        return len(asked) < 2
+
+    steps = recover(RETRY, lambda: 0.5, admit)
+    assert next(steps) == FIRST
+    assert steps.send(UNSENT) == FIRST
+    assert asked == []
+    assert steps.send(LOST) == Sleep(0.5)
+    assert steps.send(None) == Attempt(1)
+    with pytest.raises(StopIteration):
+        steps.send(LOST)
+    assert len(asked) == 2
+
+
+def test_endpoints_to_avoid():
+    """Where the policy says so, each further attempt names all endpoints that the call has tried."""
+    policy = RetryPolicy(RETRY.retry_on, 2, 1.0, 1.5, avoid_previous=True)
+    steps = recover(policy, lambda: 0.5)
+    next(steps)
+    assert steps.send(Outcome("UNAVAILABLE", unsent=True, address="a:1")) == Attempt(avoid=frozenset({"a:1"}))
+    assert steps.send(Outcome("UNAVAILABLE", address="b:1")) == Sleep(0.5)
+    assert steps.send(None) == Attempt(1, avoid=frozenset({"a:1", "b:1"}))
+
+
+TEST = HeaderMatch("x-retry", StringMatch(StringKind.EXACT, "yes"))
+
+
+@pytest.mark.parametrize("code", ["OK", "ABORTED", "UNAVAILABLE"])
+@pytest.mark.parametrize(
+    ("headers", "retried"),
+    [((("x-retry", "yes"),), True), ((("x-retry", "no"),), False), ((), False)],
+)
+def test_retriable_headers(code, headers, retried):
+    """A header of the policy makes a failure of any answer, unless it has reached the application."""
+    policy = RetryPolicy(frozenset(), 1, 1.0, 1.5, retriable_headers=(TEST,))
+    assert len(run(policy, [Outcome(code, headers=headers), OK])) == (3 if retried else 1)
+    assert len(run(policy, [Outcome(code, headers=headers, committed=True), OK])) == 1
+    assert len(run(policy, [Outcome(code, headers=headers, pushback=-1.0), OK])) == 1
 
 
 def test_backoff_of_many_retries_is_finite():

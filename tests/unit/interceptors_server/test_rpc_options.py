@@ -62,6 +62,8 @@ def test_retry_needs_idempotence():
         ("100/s", Limit(rate=100.0)),
         ("6000/m", Limit(rate=100.0)),
         (Limit(concurrent=1, rate=0.5), Limit(concurrent=1, rate=0.5)),
+        ({"rate": "100/s", "concurrent": 64}, Limit(concurrent=64, rate=100.0)),
+        ({"rate": 2.5}, Limit(rate=2.5)),
     ],
 )
 def test_limits_are_read(said, limit):
@@ -69,7 +71,13 @@ def test_limits_are_read(said, limit):
     assert read(limit=said).limit == limit
 
 
-@pytest.mark.parametrize("wrong", [0, -1, True, "100", "0/s", "1/d", Limit(), Limit(rate=float("nan"))])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(0, -1, True, "100", "0/s", "1/d", Limit(), Limit(rate=float("nan")), {}, {"rps": 5}),
+        *({"rate": "fast"}, {"rate": True}, {"concurrent": "64"}, {"concurrent": 0}, {"rate": None}),
+    ],
+)
 def test_wrong_limits_are_refused(wrong):
     """What limits nothing, or everything, is refused."""
     with pytest.raises(ConfigurationError, match="limit"):
