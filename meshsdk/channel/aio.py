@@ -20,6 +20,7 @@ from meshsdk.channel.connectivity import STATES
 from meshsdk.channel.loops import LoopScope
 from meshsdk.channel.stack import UNCONFIGURED, Target
 from meshsdk.errors import LifecycleError
+from meshsdk.telemetry.port import OBSERVING
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,6 +93,7 @@ class MeshAioChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> UnaryUnary:
         """See `grpc.aio.Channel.unary_unary`."""
+        OBSERVING.register(method, _registered_method)
         return UnaryUnary(self, "unary_unary", method, request_serializer, response_deserializer)
 
     def unary_stream(
@@ -102,6 +104,7 @@ class MeshAioChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> UnaryStream:
         """See `grpc.aio.Channel.unary_stream`."""
+        OBSERVING.register(method, _registered_method)
         return UnaryStream(self, "unary_stream", method, request_serializer, response_deserializer)
 
     def stream_unary(
@@ -112,6 +115,7 @@ class MeshAioChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> StreamUnary:
         """See `grpc.aio.Channel.stream_unary`."""
+        OBSERVING.register(method, _registered_method)
         return StreamUnary(self, "stream_unary", method, request_serializer, response_deserializer)
 
     def stream_stream(
@@ -122,6 +126,7 @@ class MeshAioChannel(grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> StreamStream:
         """See `grpc.aio.Channel.stream_stream`."""
+        OBSERVING.register(method, _registered_method)
         return StreamStream(self, "stream_stream", method, request_serializer, response_deserializer)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:

@@ -14,6 +14,7 @@ from meshsdk.channel.aio_requests import Requests, StreamStreamCall, StreamUnary
 from meshsdk.channel.attempt import CallOptions
 from meshsdk.channel.pool import Connection
 from meshsdk.channel.stack import Metadata
+from meshsdk.interceptors import deadline
 
 if TYPE_CHECKING:
     from meshsdk.channel.aio import MeshAioChannel
@@ -50,6 +51,8 @@ class MultiCallable:
         compression: grpc.Compression | None,
     ) -> CallOptions:
         """Returns the call's options over the channel's."""
+        if deadline.in_use:
+            timeout = deadline.capped(timeout)
         chosen = self.channel.compression if compression is None else compression
         return CallOptions(timeout, metadata, credentials, wait_for_ready, chosen)
 

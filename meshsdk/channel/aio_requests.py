@@ -88,6 +88,8 @@ async def _asynchronous(source: Requests) -> AsyncIterator[Any]:
 class StreamRequest(MeshCall):
     """Calls with a stream of requests: an iterator given at the start, or `write` and `done_writing`."""
 
+    _single = False
+
     def __init__(self, method: MultiCallable, requests: Requests | None, options: CallOptions) -> None:
         """`requests` None: the application writes."""
         self._written = requests is None

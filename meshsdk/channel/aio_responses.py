@@ -31,15 +31,19 @@ class UnaryResponse(MeshCall):
                     self.cancel()
                     raise
             try:
-                return (yield from inner.__await__())
+                answer = yield from inner.__await__()
             except grpc.aio.AioRpcError:
                 if self._inner is inner:
                     raise
+            else:
+                if self._inner is inner:
+                    return answer
 
 
 class StreamResponse(MeshCall):
     """Calls with a stream of answers, read by iteration or by `read`."""
 
+    _streamed = True
     _answers: AsyncIterator[Any] | None = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -54,7 +58,7 @@ class StreamResponse(MeshCall):
             try:
                 async for message in inner:
                     if not self._committed:
-                        if inner is self._left:
+                        if inner is self._left_behind:
                             break
                         self._commit()
                     yield message
@@ -75,7 +79,7 @@ class StreamResponse(MeshCall):
                     raise
                 continue
             if not self._committed and message is not grpc.aio.EOF:
-                if inner is self._left:
+                if inner is self._left_behind:
                     continue
                 self._commit()
             return message

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, Protocol
 
 import grpc
 
+from meshsdk.channel.breakers import Breaker
 from meshsdk.channel.course import Course
-from meshsdk.channel.failure import never_sent
-from meshsdk.channel.pool import Connection
+from meshsdk.channel.failure import never_sent, not_by_server
+from meshsdk.channel.pool import PooledBackend
 from meshsdk.channel.stack import Metadata
 from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep
 from meshsdk.model.resources import Forward
-from meshsdk.xds_client.load_counts import Tally
 
 _PUSHBACK = "grpc-retry-pushback-ms"  # gRFC A6
 _PREVIOUS = "grpc-previous-rpc-attempts"  # gRFC A6
@@ -37,8 +37,33 @@ class CallOptions(NamedTuple):
 class EndsAttempts(Protocol):
     """A call that outlives the method that made it: `MeshCall` of either façade."""
 
-    def ended(self, inner: Any, connection: Connection) -> None:
+    def ended(self, inner: Any, backend: PooledBackend) -> None:
         """Decides what follows an attempt."""
+
+
+class Counted:
+    """An attempt that runs, where it is counted as that. Owned by whoever makes the attempt; ended once."""
+
+    __slots__ = ("_breaker", "_running", "backend", "connection", "tally")
+
+    def __init__(self, backend: PooledBackend, breaker: Breaker | None) -> None:
+        """The attempt begins, at `breaker` it has begun."""
+        self.backend = backend
+        self.connection = backend.connection
+        self.tally = backend.tally
+        self._breaker = breaker
+        self._running = True
+        self.connection.begin(None)
+        self.tally.begin(None)
+
+    def end(self) -> None:
+        """The attempt has ended; only the first end counts."""
+        if self._running:
+            self._running = False
+            self.tally.leave()
+            self.connection.end()
+            if self._breaker is not None:
+                self._breaker.leave()
 
 
 class AttemptEnd:
@@ -47,25 +72,20 @@ class AttemptEnd:
     grpc.aio tells it twice where a write failed before the status came: INTERNAL first, then the status.
     """
 
-    __slots__ = ("_call", "_connection", "_counted", "_course", "_tally")
+    __slots__ = ("_call", "_counted", "_course")
 
-    def __init__(self, call: EndsAttempts, connection: Connection, tally: Tally, course: Course) -> None:
-        """Made as the attempt begins on `connection`, counted in `tally`."""
+    def __init__(self, call: EndsAttempts, counted: Counted, course: Course) -> None:
+        """Made as the attempt begins."""
         self._call = weakref.ref(call)
-        self._connection = connection
-        self._tally = tally
+        self._counted = counted
         self._course = course
-        self._counted = True
 
     def __call__(self, inner: Any) -> None:
         """Ends the attempt's counts as running, then asks the call what follows."""
-        if self._counted:
-            self._counted = False
-            self._connection.end()
-            self._tally.leave()
+        self._counted.end()
         call = self._call()
         if call is not None:
-            call.ended(inner, self._connection)
+            call.ended(inner, self._counted.backend)
         else:
             self._course.end("CANCELLED", cancelled=True)
 
@@ -80,17 +100,66 @@ def shorter(timeout: float | None, forward: Forward) -> float | None:
     return cap if timeout is None else min(timeout, cap)
 
 
-def outcome(
-    code: grpc.StatusCode,
-    details: str | None,
-    trailing: Sequence[Any] | None,
-    connection: Connection,
-    *,
-    committed: bool,
-) -> Outcome:
-    """Reads the end of an attempt on `connection` into the policies' words."""
-    unsent = never_sent(code, details, connection.where)
-    return Outcome(code.name, unsent=unsent, committed=committed, pushback=_pushback(trailing))
+class Ended(NamedTuple):
+    """What an attempt ended with. `initial`: metadata, only where the policy asks for it.
+
+    `timed_out`: the attempt had a timeout of its own, which is what DEADLINE_EXCEEDED means then.
+    """
+
+    code: grpc.StatusCode
+    details: str | None
+    trailing: Sequence[Any]
+    initial: Sequence[Any] = ()
+    timed_out: bool = False
+
+
+def ended_with(ended: Any, *, initial: bool, timed_out: bool) -> Ended:
+    """Reads a call, or an error, of grpcio's synchronous side that is over."""
+    headers = _arrived_headers(ended) if initial else ()
+    return Ended(ended.code(), ended.details(), ended.trailing_metadata() or (), headers, timed_out)
+
+
+def _arrived_headers(ended: Any) -> Sequence[Any]:
+    """Returns the initial metadata of a call that is over, as far as it has come.
+
+    `initial_metadata()` would wait for it, on the very thread of grpc's that brings it; where grpc's inside looks
+    different, policies judge by the trailing metadata alone.
+    """
+    try:
+        return ended._state.initial_metadata or ()  # noqa: SLF001 - see above
+    except AttributeError:
+        return ()
+
+
+def outcome(ended: Ended, backend: PooledBackend, *, committed: bool, told: bool = False) -> Outcome:
+    """Reads the end of an attempt into the policies' words, and tells the endpoint's watch, unless it was told."""
+    code = ended.code
+    timed_out = ended.timed_out and code is grpc.StatusCode.DEADLINE_EXCEEDED
+    unsent = never_sent(code, ended.details, backend.connection.where)
+    if not told:
+        tell(backend, code.name, ended.trailing, local_origin=unsent or not_by_server(code, ended.details))
+    return Outcome(
+        code.name,
+        unsent=unsent,
+        committed=committed,
+        pushback=_pushback(ended.trailing),
+        address=backend.endpoint.address,
+        timed_out=timed_out,
+        headers=(*ended.initial, *ended.trailing) if ended.initial or ended.trailing else (),
+    )
+
+
+def tell(backend: PooledBackend, code: str, trailing: Sequence[Any], *, local_origin: bool = False) -> None:
+    """Tells the watch of an endpoint, if it has one, how an attempt ended (outlier ejection, load by ORCA)."""
+    watch = backend.watch
+    if watch is None:
+        return
+    if code == "OK":
+        watch.succeeded()
+    else:
+        watch.failed(code, local_origin=local_origin)
+    if trailing:
+        watch.reported(trailing)
 
 
 def _pushback(trailing: Sequence[Any] | None) -> float | None:

@@ -1,67 +1,88 @@
-"""The slow path of a blocking unary call: waiting for a backend, moving, retrying. Runs on the caller's thread."""
+"""The slow path of a blocking unary call: waiting for a backend, moving, retrying. Runs on the caller's thread.
+
+A call whose lane has a plan runs here from its start: gates, then attempts that the breaker admits.
+"""
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
 
-from meshsdk.channel.attempt import CallOptions, outcome, shorter, with_previous
-from meshsdk.channel.course import Course
-from meshsdk.channel.pool import Connection
-from meshsdk.channel.stack import Target
+from meshsdk.channel.attempt import CallOptions, Counted, Ended, ended_with, outcome, tell
+from meshsdk.channel.calling import Calling
+from meshsdk.channel.failure import DEADLINE, CallFailed, refused
+from meshsdk.channel.hedged_attempts import HedgedCallee
+from meshsdk.channel.hedged_sync import HedgedCall
+from meshsdk.channel.passage import Called, Placed, unplanned
+from meshsdk.channel.pool import PooledBackend
+from meshsdk.channel.stack import Hold, Lane, Target
 from meshsdk.channel.waiting import wait_for_backend
-from meshsdk.interceptors.drivers import drive, first
-from meshsdk.interceptors.policies.recover import recover
+from meshsdk.interceptors.drivers import answer, begin, drive
 from meshsdk.interceptors.policies.steps import Attempt, Outcome
-from meshsdk.model.resources import Forward
-from meshsdk.xds_client.load_counts import Tally
+from meshsdk.telemetry.port import Sight
 
 if TYPE_CHECKING:
     from meshsdk.channel.sync_methods import UnaryUnary
 
+_T = TypeVar("_T")
+_OK = Outcome("OK")
 
-class BlockingCall:
+
+class _NoTime(Exception):
+    """The wait before a retry would outlast the call's deadline."""
+
+
+class BlockingCall(Calling):
     """One call. Used by one thread."""
 
     def __init__(
-        self, method: UnaryUnary, target: Target, request: Any, options: CallOptions, began: float = 0.0
+        self,
+        method: UnaryUnary,
+        target: Target,
+        request: Any,
+        options: CallOptions,
+        began: float = 0.0,
+        seen: Sight | None = None,
     ) -> None:
-        """`began`: monotonic seconds at the first attempt; 0.0: now."""
+        """`began`: monotonic seconds at the first attempt; 0.0: now. `seen`: that attempt, if somebody looks."""
         self._method = method
-        self._target = target
         self._request = request
-        self._options = options
-        self._began = began or time.monotonic()
-        self._deadline = None if options.timeout is None else self._began + options.timeout
-        self._forward: Forward | None = None
-        self._course = Course(target)
+        called = Called(method.method, options.metadata, request, method.channel.id, streamed=False, single=True)
+        self._set_out(target, called, options, began or time.monotonic(), seen)
         self._answer: tuple[Any, grpc.Call] | None = None
         self._error: grpc.RpcError | None = None
 
-    def run(self) -> tuple[Any, grpc.Call]:
-        """Makes the call from its start: nothing was connected when it began."""
-        return self._conclude(lambda: self._attempt(Attempt()))
+    def run(self, lane: Lane | None = None) -> tuple[Any, grpc.Call]:
+        """Makes the call from its start: nothing was connected when it began, or its `lane` has a plan."""
 
-    def resume(
-        self, forward: Forward, connection: Connection, tally: Tally, error: grpc.RpcError
-    ) -> tuple[Any, grpc.Call]:
+        def begins() -> Outcome:
+            if lane is not None:
+                self._enter(lane)
+            return self._attempt(Attempt())
+
+        return self._conclude(begins)
+
+    def resume(self, lane: Lane, backend: PooledBackend, error: grpc.RpcError) -> tuple[Any, grpc.Call]:
         """Goes on after a first attempt that failed with `error`."""
-        self._rule(forward)
-        self._course.take(tally)
-        return self._conclude(lambda: self._failed(connection, error))
+        self._rule(lane.forward)
+        self._course.take(backend.tally)
+        return self._conclude(lambda: self._failed(backend, error))
 
     def _conclude(self, attempt: Callable[[], Outcome]) -> tuple[Any, grpc.Call]:
         try:
-            ended = attempt()
-            retry = None if self._forward is None else self._forward.retry
-            steps = recover(retry, random.random)
-            drive(steps, first(steps, ended), self._attempt, self._sleep)
+            step = self._next(attempt())
+            if step is not None and self._steps is not None:
+                drive(self._steps, step, self._attempt, self._sleep)
+        except _NoTime:
+            pass  # what the last attempt ended with is the call's own (as gRPC does)
         except grpc.RpcError as error:
             self._count(error)
+            raise
+        except BaseException:  # an interrupt
+            self._course.end("CANCELLED", cancelled=True)
             raise
         self._count(self._error)
         if self._error is not None:
@@ -71,63 +92,111 @@ class BlockingCall:
                 self._error = None  # an exception that holds its own frame would keep request and channel alive
         if self._answer is None:
             raise AssertionError("an attempt ends with an answer or an error")
-        return self._answer
+        return self._marked(self._answer)
+
+    def _marked(self, answer: tuple[Any, grpc.Call]) -> tuple[Any, grpc.Call]:
+        """Has the call object show the first headers as the plan has them; it stays grpc's own."""
+        call: Any = answer[1]
+        if self._passage is not None and self._passage.marks_headers:
+            headers = self._passage.headers(call.initial_metadata())
+            call.initial_metadata = lambda: headers
+        return answer
 
     def _count(self, error: Any) -> None:
         """Counts the call at its end. One that the close of its channel ended was cancelled by the application."""
         code = grpc.StatusCode.OK if error is None else error.code()
         closed = self._method.channel.target is not self._target
-        self._course.end(code.name, cancelled=closed and code is grpc.StatusCode.CANCELLED)
+        details = "" if error is None else error.details()
+        self._course.end(code.name, details, cancelled=closed and code is grpc.StatusCode.CANCELLED)
 
-    def _rule(self, forward: Forward) -> None:
-        """The first route of a call caps the whole of it (A31)."""
-        if self._forward is None:
-            limit = shorter(self._options.timeout, forward)
-            self._deadline = None if limit is None else self._began + limit
-        self._forward = forward
+    def _enter(self, lane: Lane) -> None:
+        """Takes the call through the gates of its plan. Raises CallFailed where one refuses it."""
+        passage, gating = self._plan(lane)
+        reject = answer(gating, begin(gating), passage.ask, self._wait_out)
+        if reject is not None:
+            raise refused(reject)
+
+    def _placed(self, attempt: Attempt) -> Placed:
+        """Waits for a backend; passes the gates first, where the call turns out to have a plan."""
+        if self._passage is None:
+            found = cast("Placed | Lane", self._wait(lambda: unplanned(self._target, self._called, attempt.avoid)))
+            if isinstance(found, Placed):
+                return found
+            self._enter(found)
+        return self._wait(self._place(attempt))
+
+    def _wait(self, take: Callable[[], _T | Hold]) -> _T:
+        channel = self._method.channel
+        return wait_for_backend(
+            channel.scope,
+            self._target,
+            take,
+            self._deadline,
+            lambda: channel.target is not self._target,
+            wait_for_ready=self._options.wait_for_ready,
+        )
 
     def _attempt(self, attempt: Attempt) -> Outcome:
         method, options = self._method, self._options
-        channel = method.channel
-        metadata = with_previous(options.metadata, attempt)
-        forward, backend = wait_for_backend(
-            channel.scope,
-            self._target,
-            lambda: self._target.take(method.method, metadata, self._request, channel.id),
-            self._deadline,
-            lambda: channel.target is not self._target,
-            wait_for_ready=options.wait_for_ready,
-        )
-        self._rule(forward)
-        connection, tally = backend.connection, backend.tally
-        self._course.take(tally)
-        left = None if self._deadline is None else self._deadline - time.monotonic()
-        connection.begin(None)
-        tally.begin(None)
+        placed = self._placed(attempt)
+        lane, backend, breaker = placed
+        if lane.plan is not None:
+            self._mirror(lane, method)
+            if (callee := self._hedged(placed)) is not None:
+                return self._hedge(callee)
+        counted = Counted(backend, breaker)
+        own = None
         try:
-            self._answer = method.stub(connection).with_call(
-                self._request, left, metadata, options.credentials, None, options.compression
+            metadata = self._set_off(lane, backend, attempt)
+            timeout, own = self._times()
+            self._answer = method.stub(backend.connection).with_call(
+                self._request, timeout, metadata, options.credentials, None, options.compression
             )
         except grpc.RpcError as error:
-            return self._failed(connection, error)
+            return self._failed(backend, error, timed_out=own is not None)
         finally:
-            tally.leave()
-            connection.end()
-        self._course.attempted(unsent=False)
+            counted.end()
         self._error = None
-        self._target.noticed(connection, self._answer[1].trailing_metadata() or ())
-        return Outcome("OK")
+        call = self._answer[1]
+        trailing = call.trailing_metadata() or ()
+        self._target.noticed(backend.connection, trailing)
+        if self._judges_answers():
+            return self._reached(ended_with(call, initial=True, timed_out=False), backend)
+        tell(backend, "OK", trailing)
+        self._attempted(_OK)
+        return _OK
 
-    def _failed(self, connection: Connection, error: Any) -> Outcome:
-        self._error = error
-        trailing = error.trailing_metadata()
-        self._target.noticed(connection, trailing or ())
-        ended = outcome(error.code(), error.details(), trailing, connection, committed=False)
-        self._course.attempted(unsent=ended.unsent)
-        return ended
+    def _hedge(self, callee: HedgedCallee) -> Outcome:
+        call = HedgedCall(callee, self._method.stub, driven=True)
+        ending = call.drive()
+        self._answer = self._error = None
+        try:
+            self._answer = ending.result(), ending
+        except grpc.RpcError as error:
+            self._error = error
+        return Outcome(ending.code().name, unsent=call.unsent, committed=not call.unsent)
+
+    def _failed(self, backend: PooledBackend, error: Any, *, timed_out: bool = False) -> Outcome:
+        self._answer, self._error = None, error
+        ended = ended_with(error, initial=self._judges_answers(), timed_out=timed_out)
+        self._target.noticed(backend.connection, ended.trailing)
+        return self._reached(ended, backend)
+
+    def _reached(self, ended: Ended, backend: PooledBackend) -> Outcome:
+        reached = outcome(ended, backend, committed=False)
+        self._attempted(reached)
+        return reached
 
     def _sleep(self, seconds: float) -> None:
-        """Sleeps unless the deadline comes first: then the last error is the call's own (as gRPC does)."""
-        if self._deadline is not None and time.monotonic() + seconds >= self._deadline and self._error is not None:
-            raise self._error
+        """Sleeps before a retry. Raises _NoTime where the deadline comes first."""
+        if self._deadline is not None and time.monotonic() + seconds >= self._deadline:
+            raise _NoTime
+        time.sleep(seconds)
+
+    def _wait_out(self, seconds: float) -> None:
+        """Sleeps as a gate says. Raises CallFailed where the deadline comes first."""
+        left = self._left()
+        if left is not None and left <= seconds:
+            time.sleep(max(0.0, left))
+            raise CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, DEADLINE)
         time.sleep(seconds)

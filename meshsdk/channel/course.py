@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from meshsdk.telemetry.port import Sight
 from meshsdk.xds_client.load_counts import Tally
 
 
@@ -18,10 +19,17 @@ class Unplaced(Protocol):
         """Returns where a call counts that ended before it had an endpoint."""
 
 
+class Ends(Protocol):
+    """What a course needs of a passage."""
+
+    def end(self, code: str) -> None:
+        """The call has ended with a gRPC status, by name."""
+
+
 class Course:
     """Owned by whoever makes the call's next attempt; ended once, under the rule of the call it belongs to."""
 
-    __slots__ = ("_last_unsent", "_sent", "_tally", "_target", "_unsent", "over")
+    __slots__ = ("_last_unsent", "_sent", "_tally", "_target", "_unsent", "observed", "over", "passage")
 
     def __init__(self, target: Unplaced) -> None:
         """`target`: of the call."""
@@ -30,6 +38,10 @@ class Course:
         self._sent = self._unsent = 0
         self._last_unsent = False
         self.over = False
+        self.passage: Ends | None = None
+        """Told of the end too, where the call has a plan; set before its first attempt."""
+        self.observed: Sight | None = None
+        """Told of it all, where somebody looks; set as the call begins."""
 
     def take(self, tally: Tally) -> None:
         """An attempt begins at an endpoint of `tally`: the call counts there from now on."""
@@ -50,11 +62,15 @@ class Course:
         if self._tally is not None and not self.over and not self._sent and not self._unsent:
             self.over = True
             self._tally.succeed()
+            if self.passage is not None:
+                self.passage.end("OK")
+            if self.observed is not None:
+                self.observed.end("OK", "")
         else:
             self.attempted(unsent=False)
             self.end("OK")
 
-    def end(self, status: str, *, cancelled: bool = False) -> None:
+    def end(self, status: str, details: str | None = "", *, cancelled: bool = False) -> None:
         """The call has ended with a gRPC status, by name; `cancelled`: by the application. Only the first end counts.
 
         An attempt that is not the last one was followed by another: unsent ones by a move, others by a retry.
@@ -70,3 +86,7 @@ class Course:
             moved=self._unsent > self._last_unsent,
             doubled=self._sent > 1,
         )
+        if self.passage is not None:
+            self.passage.end(status)
+        if self.observed is not None:
+            self.observed.end(status, details or "")

@@ -6,12 +6,15 @@ Raised by both façades: `CallFailed` on the synchronous side, `grpc.aio.AioRpcE
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import grpc
+import grpc.aio
 
 from meshsdk.channel.stack import Hold, HoldKind
+from meshsdk.interceptors import rich_status
+from meshsdk.interceptors.policies.steps import Reject
 
 _CODES = {
     HoldKind.UNCONFIGURED: grpc.StatusCode.UNAVAILABLE,
@@ -24,17 +27,21 @@ _CODES = {
 CLOSED = "Channel closed!"  # grpcio's words for a call that the close of its channel ended
 CLOSED_CHANNEL = "Cannot invoke RPC on closed channel!"  # grpcio's words
 
+DEADLINE = "Deadline Exceeded"  # grpcio's words
+
+_LOST = ("Socket closed", "Stream removed", "Connection reset", "recvmsg:", "sendmsg:", "Broken pipe", "GOAWAY", "ping")
 _UNSENT = "failed to connect to all addresses; last error: "
 
 
 class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # subscriptable in stubs only
     """A call that ended in this process, with the interface of the errors that grpcio raises for blocking calls."""
 
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        """`details` is what the application reads."""
+    def __init__(self, code: grpc.StatusCode, details: str, trailing: Sequence[tuple[str, str | bytes]] = ()) -> None:
+        """`details` and `trailing` (metadata) are what the application reads."""
         super().__init__(details)
         self._code = code
         self._details = details
+        self._trailing = tuple(trailing)
 
     def code(self) -> grpc.StatusCode:
         """Returns the status code."""
@@ -52,9 +59,9 @@ class CallFailed(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-ar
         """Nothing was received."""
         return ()
 
-    def trailing_metadata(self) -> tuple[()]:
-        """Nothing was received."""
-        return ()
+    def trailing_metadata(self) -> Any:
+        """What refused the call says more; nothing was received."""
+        return self._trailing
 
     def is_active(self) -> bool:
         """The call is over."""
@@ -178,8 +185,26 @@ def never_sent(code: grpc.StatusCode | None, details: str | None, where: str) ->
     return details.startswith(_UNSENT) and f" {where}: " in details
 
 
+def not_by_server(code: grpc.StatusCode, details: str | None) -> bool:
+    """Tells whether, by core's own words, a sent request was not answered: its connection was lost, or time was up."""
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return details == DEADLINE
+    return code is grpc.StatusCode.UNAVAILABLE and bool(details) and str(details).startswith(_LOST)
+
+
 def words(target: str, hold: Hold, progress: Callable[[str], str]) -> str:
     """Returns the status details for a call that ends at this hold; `progress` is asked for what is awaited."""
     if hold.kind is HoldKind.UNCONFIGURED:
         return f"{target}: no configuration yet: {progress(target)}"
     return f"{target}: {hold.problem}"
+
+
+def refused(reject: Reject) -> CallFailed:
+    """Returns the error of a call that a gate refused: its code and words, and its `google.rpc` details."""
+    return CallFailed(grpc.StatusCode[reject.code], reject.details, rich_status.trailing(reject))
+
+
+def refused_aio(reject: Reject) -> grpc.aio.AioRpcError:
+    """The same for asyncio."""
+    code, trailing = grpc.StatusCode[reject.code], grpc.aio.Metadata(*rich_status.trailing(reject))
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, reject.details, f"meshsdk: {reject.details}")

@@ -6,11 +6,13 @@ One scope per event loop, because a grpc.aio channel belongs to the loop it was 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 
+from meshsdk.channel.load_asking import Asked, aask_all
 from meshsdk.channel.pool import endpoint_target
 from meshsdk.channel.scope import Scope, Source
 from meshsdk.channel.stack import Target
@@ -18,6 +20,9 @@ from meshsdk.channel.threads import Options, endpoint_options
 from meshsdk.lb.backend import Connectivity
 from meshsdk.model.resources import Locality
 from meshsdk.model.snapshot import Snapshot, Unresolvable
+
+if TYPE_CHECKING:
+    from meshsdk.channel.rate_limit_client import LoopRateLimitClient
 
 _STATES = {
     grpc.ChannelConnectivity.IDLE: Connectivity.IDLE,
@@ -68,6 +73,7 @@ class LoopScope(Scope):
             return AioLink(grpc.aio.secure_channel(where, credentials, arguments), loop, self._keep)
 
         super().__init__(source, dial, local, seed)
+        self.rate_limits: LoopRateLimitClient | None = None  # set once by the mesh, before any target is opened
         self._waiting: set[asyncio.Future[None]] = set()
         self._timer: asyncio.Handle | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -108,6 +114,8 @@ class LoopScope(Scope):
         """See `Scope.close`. On the loop."""
         if self._timer is not None:
             self._timer.cancel()
+        if self.rate_limits is not None:
+            self._keep(self.loop.create_task(self.rate_limits.close()))
         super().close()
 
     def close_from_any_thread(self) -> None:
@@ -127,6 +135,10 @@ class LoopScope(Scope):
 
     def _look(self) -> None:
         self._timer = self.loop.call_later(self.look(), self._look)
+
+    def _ask(self, asked: Sequence[Asked], period: float) -> bool:
+        self._keep(self.loop.create_task(aask_all(asked, period)))
+        return True
 
     def _deliver(self, target: Target, resolution: Snapshot | Unresolvable) -> None:
         if self.loop.is_closed():

@@ -10,10 +10,11 @@ import hashlib
 import importlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -22,15 +23,21 @@ from meshsdk.bootstrap import Bootstrap, load_bootstrap
 from meshsdk.channel.aio import MeshAioChannel
 from meshsdk.channel.forks import attend
 from meshsdk.channel.loops import LoopScope
+from meshsdk.channel.mesh_metrics import measure
+from meshsdk.channel.rate_limit_client import LoopRateLimitClient, ThreadRateLimitClient
+from meshsdk.channel.scope import Scope
+from meshsdk.channel.shared import Shared
 from meshsdk.channel.sync import MeshChannel
 from meshsdk.channel.threads import Options, ThreadScope
+from meshsdk.engine import Clock
 from meshsdk.errors import ConfigurationError, LifecycleError
 from meshsdk.interceptors.client_aio import aio_client_interceptors
 from meshsdk.interceptors.client_sync import sync_client_interceptors
 from meshsdk.model.endpoints import Health
 from meshsdk.model.migration import Migration
 from meshsdk.model.snapshot import BrokenCluster, ResolvedCluster, Snapshot, Unresolvable
-from meshsdk.xds_client.client import OnLayer, OnResolution, Watch, XdsClient
+from meshsdk.xds_client.client import Dump, OnLayer, OnResolution, Watch, XdsClient
+from meshsdk.xds_client.cluster_target import cluster_authority, cluster_target
 from meshsdk.xds_client.direct import is_mesh_target, read_target
 
 if TYPE_CHECKING:
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 
     from meshsdk.discovery.feeds import RegistryFeeds
 
+_Scope = TypeVar("_Scope", bound=Scope)
 _Flavour = tuple[grpc.ChannelCredentials | None, tuple[tuple[str, Any], ...]]  # channels that may share connections
 
 
@@ -47,18 +55,25 @@ class Mesh:
     Thread rules: everything below is guarded by `_lock`; channels may be made and used from any thread.
     """
 
-    def __init__(self, bootstrap: Mapping[str, Any] | str | os.PathLike[str] | Bootstrap | None = None) -> None:
+    def __init__(
+        self,
+        bootstrap: Mapping[str, Any] | str | os.PathLike[str] | Bootstrap | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         """`bootstrap`: gRPC's bootstrap as a dict or a path; None: the environment (GRPC_XDS_BOOTSTRAP[_CONFIG]).
 
+        `clock`: what balancers and policies measure by; None: the system's.
         Raises BootstrapError. Connects to nothing before a channel is used.
         """
         self.bootstrap = bootstrap if isinstance(bootstrap, Bootstrap) else load_bootstrap(bootstrap, os.environ)
         self._channels: weakref.WeakSet[MeshChannel | MeshAioChannel] = weakref.WeakSet()
+        self._clock: Clock = clock or time
         self._inherited: list[object] = []
         self._modes: dict[str, Migration | None] = {}  # set by the application, by service
         self._closed = False
         self._start()
         attend(self)
+        measure(self)
 
     def _start(self) -> None:
         self._lock = threading.Lock()
@@ -66,6 +81,7 @@ class Mesh:
         for service, mode in self._modes.items():
             self._migrate(service, mode)
         self._client = XdsClient(self.bootstrap, feeds=self._feeds)
+        self._shared = Shared(self.bootstrap.node.cluster)
         self._threads: dict[_Flavour, ThreadScope] = {}
         self._loops: dict[tuple[asyncio.AbstractEventLoop, _Flavour], LoopScope] = {}
         # Workers forked from one parent share the node id and must not all choose the same subset.
@@ -159,6 +175,31 @@ class Mesh:
         """Returns one row per xDS resource and per set of instances, for doctor and CSDS (`LedgerRow`)."""
         return self._client.ledger()
 
+    def scopes(self) -> list[Scope]:
+        """Returns the scopes in use, for metrics and `explain`."""
+        with self._lock:
+            loops = [scope for (loop, _), scope in self._loops.items() if not loop.is_closed()]
+            return [*self._threads.values(), *loops]
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def shared(self) -> Shared:
+        """The state of policies: breakers and mirrors, for metrics and `explain`."""
+        return self._shared
+
+    @property
+    def client(self) -> XdsClient:
+        """The xDS client, for metrics."""
+        return self._client
+
+    def dump(self) -> Dump:
+        """Returns what this mesh knows of every xDS resource, with its bytes, for CSDS."""
+        return self._client.dump()
+
     def close(self) -> None:
         """Closes every channel, connection and stream of this mesh. Idempotent."""
         with self._lock:
@@ -239,6 +280,9 @@ class Mesh:
             scope = self._threads.get(flavour)
             if scope is None:
                 scope = ThreadScope(self._client, self.bootstrap.node.locality, self._seed, *flavour)
+                scope.rate_limits = ThreadRateLimitClient(_cluster_channel(scope))
+                scope.shared = self._shared
+                scope.measure_by(self._clock)
                 self._threads[flavour] = scope
             return scope
 
@@ -251,12 +295,42 @@ class Mesh:
             scope = self._loops.get((loop, flavour))
             if scope is None:
                 scope = LoopScope(self._client, self.bootstrap.node.locality, self._seed, *flavour)
+                scope.rate_limits = LoopRateLimitClient(_cluster_aio_channel(scope))
+                scope.shared = self._shared
+                scope.measure_by(self._clock)
                 self._loops[loop, flavour] = scope
             return scope
 
     def _check_open(self) -> None:
         if self._closed:
             raise LifecycleError("this Mesh is closed: make another one, or use channels before close()")
+
+
+def _weakly(scope: _Scope) -> Callable[[], _Scope]:
+    reference = weakref.ref(scope)
+
+    def found() -> _Scope:
+        scope = reference()
+        if scope is None:
+            raise LifecycleError("the mesh of this channel is gone")
+        return scope
+
+    return found
+
+
+def _cluster_channel(scope: ThreadScope) -> Callable[[str], MeshChannel]:
+    """Returns what makes channels to xDS clusters, by name, over the scope's own connections.
+
+    It is kept by the scope, so it holds that weakly: a dropped scope must not wait for the garbage collector.
+    """
+    own = _weakly(scope)
+    return lambda name: MeshChannel(own, cluster_target(name), cluster_authority(name))
+
+
+def _cluster_aio_channel(scope: LoopScope) -> Callable[[str], MeshAioChannel]:
+    """Returns the same for an event loop."""
+    own = _weakly(scope)
+    return lambda name: MeshAioChannel(own, cluster_target(name), cluster_authority(name))
 
 
 def _migration(service: object, mode: object) -> Migration | None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from meshsdk.channel.attempt_watch import EndpointWatch
 from meshsdk.lb.backend import Backend, Connectivity
 from meshsdk.model.endpoints import Endpoint
 from meshsdk.xds_client.load_counts import Place, Tally
@@ -121,6 +122,7 @@ class PooledBackend(Backend):
     """
 
     __slots__ = ("connection", "tally")
+    watch: EndpointWatch | None
 
     def __init__(self, endpoint: Endpoint, connection: Connection) -> None:
         """Binds the endpoint (its weight and health in this cluster) to the shared connection."""
@@ -133,6 +135,8 @@ class PooledBackend(Backend):
         if self.state is state or (self.state is Connectivity.FAILED and state is not Connectivity.READY):
             return False
         self.state = state
+        if state is Connectivity.READY and self.watch is not None:
+            self.watch.reconnected()
         return True
 
 

@@ -10,13 +10,16 @@ import abc
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshsdk.channel.balancer import Surroundings
+from meshsdk.channel.load_asking import Asked
 from meshsdk.channel.pool import Link, Pool
+from meshsdk.channel.shared import Shared
 from meshsdk.channel.stack import Target
+from meshsdk.engine import Clock
 from meshsdk.model.resources import Locality
 from meshsdk.model.snapshot import Snapshot, Unresolvable
 from meshsdk.xds_client.load_counts import LoadCounts
@@ -66,10 +69,20 @@ class Scope(abc.ABC):
         self.lock = threading.RLock()
         self.pool = Pool(dial)
         self.source = source
-        self._around = Surroundings(self.pool, local, seed, time.time, time.monotonic, source.loads)
+        self.shared = Shared()  # the mesh's, which replaces it before any target is opened
+        self.rate_limits: Any = None  # who asks rate limit services; set once by the mesh, before any target is opened
+        self.clock: Clock = time
+        self._around = Surroundings(
+            self.pool, local, seed, time.time, time.monotonic, source.loads, self.hurry, self._ask
+        )
         self._watched: dict[str, _Watched] = {}
         self.dropped: deque[str] = deque()
         self._delay = _SHORTEST
+
+    def measure_by(self, clock: Clock) -> None:
+        """Takes another clock than the system's; before any target is opened."""
+        self.clock = clock
+        self._around = replace(self._around, clock=clock.time, monotonic=clock.monotonic)
 
     def open(self, name: str, authority: str) -> Target:
         """Returns the target, watched until every channel that opened it has closed it."""
@@ -78,10 +91,16 @@ class Scope(abc.ABC):
             if known is not None:
                 known.channels += 1
                 return known.target
-            target = Target(name, authority, self._around, self.lock, self._changed)
+            target = Target(name, authority, self._around, self.lock, self._changed, self.shared)
+            target.rate_limits = self.rate_limits
             watch = self.source.watch(name, lambda resolution: self._deliver(target, resolution))
             self._watched[name] = _Watched(target, watch)
             return target
+
+    def targets(self) -> list[Target]:
+        """Returns the targets in use, for metrics and `explain`."""
+        with self.lock:
+            return [watched.target for watched in self._watched.values()]
 
     def release(self, name: str) -> None:
         """One channel of the target was closed; with the last one its connections are cut."""
@@ -109,7 +128,7 @@ class Scope(abc.ABC):
             settled = True
             for watched in self._watched.values():
                 settled &= watched.target.refresh()
-            leaving = self.pool.sweep(time.monotonic())
+            leaving = self.pool.sweep(self.clock.monotonic())
         rest = (time.perf_counter() - began) * _BUDGET
         self._delay = _LONGEST if settled and not leaving else min(self._delay * _GROWTH, _LONGEST)
         return max(self._delay, rest)
@@ -126,6 +145,14 @@ class Scope(abc.ABC):
     def _hurry(self) -> None:
         """Something changed: the next looks come quickly."""
         self._delay = _SHORTEST
+
+    @abc.abstractmethod
+    def hurry(self) -> None:
+        """Has the next look come now, on the scope's own thread, and those after it quickly. Never blocks."""
+
+    @abc.abstractmethod
+    def _ask(self, asked: Sequence[Asked], period: float) -> bool:
+        """Has endpoints asked for their load, beside what the scope does; False: not now. The lock is held."""
 
     @abc.abstractmethod
     def _deliver(self, target: Target, resolution: Snapshot | Unresolvable) -> None:

@@ -20,6 +20,7 @@ from meshsdk.channel.stack import UNCONFIGURED, Target
 from meshsdk.channel.sync_methods import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshsdk.channel.threads import ThreadScope
 from meshsdk.errors import LifecycleError
+from meshsdk.telemetry.port import OBSERVING
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -102,6 +103,7 @@ class MeshChannel(grpc.Channel):
         _registered_method: bool | None = False,
     ) -> UnaryUnary:
         """See `grpc.Channel`."""
+        OBSERVING.register(method, _registered_method)
         return UnaryUnary(self, "unary_unary", method, request_serializer, response_deserializer)
 
     def unary_stream(
@@ -112,6 +114,7 @@ class MeshChannel(grpc.Channel):
         _registered_method: bool | None = False,
     ) -> UnaryStream:
         """See `grpc.Channel`."""
+        OBSERVING.register(method, _registered_method)
         return UnaryStream(self, "unary_stream", method, request_serializer, response_deserializer)
 
     def stream_unary(
@@ -122,6 +125,7 @@ class MeshChannel(grpc.Channel):
         _registered_method: bool | None = False,
     ) -> StreamUnary:
         """See `grpc.Channel`."""
+        OBSERVING.register(method, _registered_method)
         return StreamUnary(self, "stream_unary", method, request_serializer, response_deserializer)
 
     def stream_stream(
@@ -132,6 +136,7 @@ class MeshChannel(grpc.Channel):
         _registered_method: bool | None = False,
     ) -> StreamStream:
         """See `grpc.Channel`."""
+        OBSERVING.register(method, _registered_method)
         return StreamStream(self, "stream_stream", method, request_serializer, response_deserializer)
 
     def subscribe(

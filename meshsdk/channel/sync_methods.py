@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from meshsdk.channel import inherited
 from meshsdk.channel.attempt import CallOptions, shorter
 from meshsdk.channel.blocking import BlockingCall
 from meshsdk.channel.mesh_call import MeshCall
+from meshsdk.channel.observed import observed
 from meshsdk.channel.pool import Connection
 from meshsdk.channel.replay import Replay
-from meshsdk.channel.stack import Hold, Metadata
+from meshsdk.channel.stack import Hold, Metadata, Target
+from meshsdk.interceptors import deadline
+from meshsdk.telemetry.port import OBSERVING, Sight
 
 if TYPE_CHECKING:
     from meshsdk.channel.sync import MeshChannel
 
+_Given = tuple[
+    "float | None", "Metadata | None", "grpc.CallCredentials | None", "bool | None", "grpc.Compression | None"
+]  # what becomes `CallOptions` where those are needed
 _COMPRESSION = "grpc-internal-encoding-request"  # how core is told the compression of one call
 
 
@@ -74,6 +81,8 @@ class MultiCallable:
         compression: grpc.Compression | None,
     ) -> CallOptions:
         """Returns the call's options over the channel's."""
+        if deadline.in_use:
+            timeout = deadline.capped(timeout)
         chosen = self.channel.compression if compression is None else compression
         return CallOptions(timeout, metadata, credentials, wait_for_ready, chosen)
 
@@ -104,36 +113,55 @@ class UnaryUnary(MultiCallable, grpc.UnaryUnaryMultiCallable):  # type: ignore[t
     ) -> tuple[Any, grpc.Call]:
         """See `grpc.UnaryUnaryMultiCallable.with_call`."""
         channel = self.channel
+        target = channel.target or channel.open()
+        if deadline.in_use:
+            timeout = inherited.blocking(self.method, target, timeout)
         if compression is None:
             compression = channel.compression
-        target = channel.target or channel.open()
-        taken = target.take(self.method, metadata, request, channel.id)
+        given = timeout, metadata, credentials, wait_for_ready, compression
+        if OBSERVING.observer is None or (seen := observed(target.name, self.method)) is None:
+            return self._call(target, request, given, None)
+        try:
+            return self._call(target, request, given, seen)
+        except BaseException:
+            seen.end("UNKNOWN", "")  # an interrupt, or what cannot be sent; no effect on a call that has ended
+            raise
+
+    def _call(self, target: Target, request: Any, given: _Given, seen: Sight | None) -> tuple[Any, grpc.Call]:
+        timeout, metadata, credentials, _, compression = given
+        taken = target.take(self.method, metadata, request, self.channel.id)
         if isinstance(taken, Hold):
-            options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
-            return BlockingCall(self, target, request, options).run()
-        forward, backend = taken
+            return BlockingCall(self, target, request, CallOptions(*given), seen=seen).run(taken.lane)
+        lane, backend = taken
+        sent = metadata if seen is None else seen.attempt(lane, backend, metadata)
         connection, tally = backend.connection, backend.tally
-        limit = timeout if forward.max_duration is None else shorter(timeout, forward)
+        limit = timeout if lane.forward.max_duration is None else shorter(timeout, lane.forward)
         began = 0.0 if limit is None else time.monotonic()
         stub = self._stubs.get(connection) or self.stub(connection)
         connection.begin(None)
         tally.begin(None)
         failed: grpc.RpcError | None = None
         try:
-            answer: tuple[Any, grpc.Call] = stub.with_call(request, limit, metadata, credentials, None, compression)
+            answer: tuple[Any, grpc.Call] = stub.with_call(request, limit, sent, credentials, None, compression)
         except grpc.RpcError as error:
             failed = error
         finally:
             tally.leave()
             connection.end()
-        if failed is None:
-            tally.succeed()  # after `leave`: a report made in between must not count it twice
-            if trailing := _trailing_metadata(answer[1]):
-                target.noticed(connection, trailing)
-            return answer
-        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
-        call = BlockingCall(self, target, request, options, began)
-        return call.resume(forward, connection, tally, failed)
+        if failed is not None:
+            call = BlockingCall(self, target, request, CallOptions(*given), began, seen)
+            return call.resume(lane, backend, failed)
+        tally.succeed()  # after `leave`: a report made in between must not count it twice
+        if seen is not None:
+            seen.end("OK", "")
+        watch = backend.watch
+        if watch is not None:
+            watch.succeeded()
+        if trailing := _trailing_metadata(answer[1]):
+            target.noticed(connection, trailing)
+            if watch is not None:
+                watch.reported(trailing)
+        return answer
 
     def future(  # type: ignore[override]  # the stubs name private classes of grpc
         self,
@@ -206,7 +234,7 @@ class StreamUnary(MultiCallable, grpc.StreamUnaryMultiCallable):  # type: ignore
         chosen = self.channel.compression if compression is None else compression
         if chosen:  # grpcio's own `future` of this shape forgets it
             metadata = (*(metadata or ()), (_COMPRESSION, chosen.name.lower()))
-        options = CallOptions(timeout, metadata, credentials, wait_for_ready)
+        options = self.options(timeout, metadata, credentials, wait_for_ready, None)._replace(compression=None)
         return MeshCall(self, None, options, requests=Replay(request_iterator), future=True)
 
 

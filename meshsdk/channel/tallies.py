@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from meshsdk.channel.pool import PooledBackend
 from meshsdk.lb.selection import Selection
-from meshsdk.model.resources import EdsSource
+from meshsdk.model.resources import EdsSource, Locality
 from meshsdk.model.snapshot import Leaf, ResolvedCluster
 from meshsdk.xds_client.load_counts import LoadCounts, Place, Tally
 
@@ -24,6 +24,11 @@ def naming(cluster: ResolvedCluster) -> Naming:
 def _service(leaf: Leaf) -> str:
     source = leaf.cluster.source
     return source.resource_name if isinstance(source, EdsSource) and source.resource_name != leaf.cluster.name else ""
+
+
+def place_of(leaf: Leaf, locality: Locality) -> Place:
+    """Returns what the calls to an endpoint of this leaf and locality are counted for."""
+    return Place((leaf.report_to,) if leaf.report_to else (), leaf.cluster.name, _service(leaf), locality)
 
 
 class Tallies:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from meshsdk.channel.load_asking import Asked, ask_all
 from meshsdk.channel.pool import endpoint_target
 from meshsdk.channel.scope import Scope, Source
 from meshsdk.channel.stack import Target
 from meshsdk.lb.backend import Connectivity
 from meshsdk.model.resources import Locality
 from meshsdk.model.snapshot import Snapshot, Unresolvable
+
+if TYPE_CHECKING:
+    from meshsdk.channel.rate_limit_client import ThreadRateLimitClient
 
 Options = Sequence[tuple[str, Any]]
 
@@ -81,10 +85,12 @@ class ThreadScope(Scope):
             return SyncLink(grpc.secure_channel(where, credentials, arguments))
 
         super().__init__(source, dial, local, seed)
+        self.rate_limits: ThreadRateLimitClient | None = None  # set once by the mesh, before any target is opened
         self.changed = threading.Condition(self.lock)
         self._wake = threading.Event()
         self._closed = False
         self._monitor: threading.Thread | None = None
+        self._asking: threading.Thread | None = None
 
     def open(self, name: str, authority: str) -> Target:
         """See `Scope.open`; starts the monitor."""
@@ -99,6 +105,8 @@ class ThreadScope(Scope):
         """See `Scope.close`; the monitor ends."""
         self._closed = True
         self._wake.set()
+        if self.rate_limits is not None:
+            self.rate_limits.close()
         super().close()
         if self._monitor is not None and self._monitor is not threading.current_thread():
             self._monitor.join()
@@ -117,6 +125,13 @@ class ThreadScope(Scope):
         while not self._closed:
             self._wake.clear()
             self._wake.wait(self.look())
+
+    def _ask(self, asked: Sequence[Asked], period: float) -> bool:
+        if self._asking is not None and self._asking.is_alive():
+            return False
+        self._asking = threading.Thread(target=ask_all, args=(asked, period), name="meshsdk-load", daemon=True)
+        self._asking.start()
+        return True
 
     def _deliver(self, target: Target, resolution: Snapshot | Unresolvable) -> None:
         target.adopt(resolution)

@@ -130,6 +130,13 @@ class PlainScope(Scope):
         super().__init__(source, world.dial, Locality(), 1)
         self.woken = 0
 
+    def hurry(self) -> None:
+        """The test looks when it wants to."""
+
+    def _ask(self, asked: Any, period: float) -> bool:
+        """No endpoint is asked."""
+        return False
+
     def _deliver(self, target: Target, resolution: Snapshot | Unresolvable) -> None:
         target.adopt(resolution)
 

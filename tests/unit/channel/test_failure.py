@@ -6,14 +6,26 @@ import grpc
 import pytest
 
 from meshsdk.channel import attempt as attempt_module
-from meshsdk.channel.attempt import AttemptEnd, outcome, shorter, too_late, with_previous
+from meshsdk.channel.attempt import AttemptEnd, Counted, Ended, outcome, shorter, too_late, with_previous
+from meshsdk.channel.breakers import Breaker
 from meshsdk.channel.course import Course
 from meshsdk.channel.failure import CallCancelled, CallFailed, CallRaised, never_sent, status, words
+from meshsdk.channel.pool import PooledBackend
 from meshsdk.channel.stack import UNCONFIGURED, Hold, HoldKind
 from meshsdk.interceptors.policies.steps import Attempt, Sleep
+from meshsdk.model.endpoints import Endpoint
+from meshsdk.model.policy import CircuitBreakers
 from meshsdk.model.resources import Forward
 from meshsdk.xds_client.load_counts import Place, Tally
 from tests.unit.channel.fakes import World
+
+
+def backend() -> PooledBackend:
+    """A backend over a connection of its own."""
+    made = PooledBackend(Endpoint("10.0.0.1:80"), World().pool.acquire("10.0.0.1:80", "orders"))
+    made.tally = Tally(Place((), "orders"))
+    return made
+
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 WHERE = "ipv4:10.0.0.1:80"
@@ -59,8 +71,7 @@ def test_never_sent(code, details, where, unsent):
 )
 def test_pushback(trailing, pushback):
     """Pushback is whole milliseconds; anything else forbids a retry (A6)."""
-    connection = World().pool.acquire("10.0.0.1:80", "orders")
-    seen = outcome(UNAVAILABLE, CORE, trailing, connection, committed=False)
+    seen = outcome(Ended(UNAVAILABLE, CORE, trailing or ()), backend(), committed=False)
     assert (seen.code, seen.unsent, seen.committed) == ("UNAVAILABLE", True, False)
     assert seen.pushback == pushback
 
@@ -117,17 +128,13 @@ def test_end_that_is_told_twice():
         def ended(self, inner, connection) -> None:
             self.heard += 1
 
-    connection = World().pool.acquire("10.0.0.1:80", "orders")
-    connection.begin(None)
-    connection.begin(None)
-    call = Call()
-    tally = Tally(Place((), "orders"))
-    tally.begin(None)
-    tally.begin(None)
-    end = AttemptEnd(call, connection, tally, Course(Unplaced()))
+    call, where, breaker = Call(), backend(), Breaker("orders", CircuitBreakers(), high=False)
+    assert [breaker.enter(), breaker.enter()] == [True, True]
+    Counted(where, breaker)
+    end = AttemptEnd(call, Counted(where, breaker), Course(Unplaced()))
     end(None)
     end(None)
-    assert (len(connection.calls), tally.read()[2], call.heard) == (1, 1, 2)
+    assert (len(where.connection.calls), where.tally.read()[2], breaker.running, call.heard) == (1, 1, 1, 2)
 
 
 def test_end_of_a_dropped_call():
@@ -137,12 +144,10 @@ def test_end_of_a_dropped_call():
         def ended(self, inner, connection) -> None:
             raise AssertionError
 
-    connection = World().pool.acquire("10.0.0.1:80", "orders")
-    connection.begin(None)
-    unplaced = Unplaced()
-    unplaced.tally.begin(None)
-    AttemptEnd(Call(), connection, unplaced.tally, Course(unplaced))(None)
-    assert connection.calls == []
+    where, unplaced = backend(), Unplaced()
+    where.tally = unplaced.tally
+    AttemptEnd(Call(), Counted(where, None), Course(unplaced))(None)
+    assert where.connection.calls == []
     counts, _, running = unplaced.tally.read()
     assert (counts.errors, counts.cancelled, running) == (1, 1, 0)
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from meshsdk.channel import stack
+from meshsdk.channel import routes, stack
 from meshsdk.channel.stack import DRAINING, UNCONFIGURED, Hold, HoldKind, Target
 from meshsdk.lb.backend import Connectivity
 from meshsdk.model.endpoints import Endpoint
@@ -118,8 +118,8 @@ def test_route_that_is_not_for_clients(one):
 
 def test_broken_cluster(one):
     """A broken cluster fails the calls routed to it and no others (A74)."""
-    routes = [route("bad", prefix="/bad/"), route("c")]
-    one.target.adopt(snapshot(cluster("a:1"), BrokenCluster("bad", "no such cluster"), routes=routes))
+    ways = [route("bad", prefix="/bad/"), route("c")]
+    one.target.adopt(snapshot(cluster("a:1"), BrokenCluster("bad", "no such cluster"), routes=ways))
     one.ready()
     assert one.take("/bad/m") == Hold(HoldKind.FAILING, "no such cluster")
     assert one.address() == "a:1"
@@ -135,8 +135,8 @@ def test_drops(one):
 
 def test_weighted_clusters(one):
     """A route with two clusters uses both."""
-    routes = [route("c", "d")]
-    one.target.adopt(snapshot(cluster("a:1"), cluster("b:1", name="d"), routes=routes))
+    ways = [route("c", "d")]
+    one.target.adopt(snapshot(cluster("a:1"), cluster("b:1", name="d"), routes=ways))
     one.ready()
     assert {one.address() for _ in range(100)} == {"a:1", "b:1"}
 
@@ -145,8 +145,8 @@ def test_hash_is_of_the_call(one):
     """With a hash policy the call's own metadata says where it goes."""
     lb = LbConfig(RingHash())
     addresses = [f"{name}:1" for name in "abcdef"]
-    routes = [route("c", hash_policies=(HashHeader("user"),))]
-    one.target.adopt(snapshot(cluster(*addresses, lb=lb), routes=routes))
+    ways = [route("c", hash_policies=(HashHeader("user"),))]
+    one.target.adopt(snapshot(cluster(*addresses, lb=lb), routes=ways))
     one.ready()
     homes = {}
     for user in range(30):
@@ -174,8 +174,8 @@ def test_all_connections_gone_since_the_last_look(one):
 
 def test_update_keeps_connections(one):
     """A configuration that keeps a cluster keeps its connections; a cluster that goes takes them along."""
-    routes = [route("d", prefix="/d/"), route("c")]
-    one.target.adopt(snapshot(cluster("a:1"), cluster("b:1", name="d"), routes=routes))
+    ways = [route("d", prefix="/d/"), route("c")]
+    one.target.adopt(snapshot(cluster("a:1"), cluster("b:1", name="d"), routes=ways))
     one.ready()
     one.target.adopt(snapshot(cluster("a:1", "c:1"), routes=[route("c")]))
     assert one.address() == "a:1"
@@ -197,7 +197,7 @@ def test_lanes_follow_the_configuration(one):
 
 def test_lanes_are_bounded(one, monkeypatch):
     """A program that makes up method names does not fill the memory, and its calls still go."""
-    monkeypatch.setattr(stack, "_MAX_LANES", 3)
+    monkeypatch.setattr(routes, "_MAX_LANES", 3)
     one.target.adopt(snapshot(cluster("a:1")))
     one.ready()
     assert {one.address(method=f"/s/{number}") for number in range(10)} == {"a:1"}
@@ -207,8 +207,8 @@ def test_lanes_are_bounded(one, monkeypatch):
 def test_many_clusters_connect_at_need(one, monkeypatch):
     """Beyond the eager ones a cluster connects at its first call."""
     monkeypatch.setattr(stack, "_EAGER_CLUSTERS", 1)
-    routes = [route("d", prefix="/d/"), route("c")]
-    one.target.adopt(snapshot(cluster("a:1"), cluster("b:1", name="d"), routes=routes))
+    ways = [route("d", prefix="/d/"), route("c")]
+    one.target.adopt(snapshot(cluster("a:1"), cluster("b:1", name="d"), routes=ways))
     assert one.world.open == {"a:1"}
     assert one.take("/d/m").kind is HoldKind.CONNECTING
     assert one.world.open == {"a:1", "b:1"}
@@ -238,8 +238,8 @@ def test_close(one):
 
 def test_endpoint_attributes_reach_the_call(one):
     """The forward of the route and the endpoint of the cluster come with the backend."""
-    routes = [route("c", max_duration=3.0)]
-    one.target.adopt(snapshot(cluster(Endpoint("a:1", weight=7)), routes=routes))
+    ways = [route("c", max_duration=3.0)]
+    one.target.adopt(snapshot(cluster(Endpoint("a:1", weight=7)), routes=ways))
     one.ready()
-    forward, backend = one.take()
-    assert (forward.max_duration, backend.endpoint.weight) == (3.0, 7)
+    lane, backend = one.take()
+    assert (lane.forward.max_duration, backend.endpoint.weight) == (3.0, 7)

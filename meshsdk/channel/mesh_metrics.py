@@ -1,0 +1,160 @@
+"""What the meshes of this process hold, as metrics: endpoints, calls by cluster, ejections, breakers, xDS.
+
+Read at collection time from what calls and balancers keep anyway: a call pays nothing for it. Called by
+`meshsdk.telemetry`; `Mesh` asks to be read as it is made.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from meshsdk.channel.balancer import ClusterBalancer
+from meshsdk.channel.scope import Scope
+from meshsdk.lb.backend import Connectivity
+from meshsdk.telemetry.families import Family, Kind, Point
+from meshsdk.telemetry.switch import SWITCH
+from meshsdk.xds_client import xds_metrics
+from meshsdk.xds_client.load_counts import Counts, Tally
+
+if TYPE_CHECKING:
+    from meshsdk.channel.mesh import Mesh
+
+_meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
+_lock = threading.Lock()  # guards `_meshes`, and one reading at a time
+
+_CALLS = (
+    ("succeeded", "Calls that ended OK, by where they ended"),
+    ("errors", "Calls that did not end OK; those that the application cancelled are among them"),
+    ("cancelled", "Calls that the application cancelled"),
+    ("retried", "Calls of which an attempt that had been sent was followed by another"),
+    ("moved", "Calls that went on at another endpoint, because the first never got them"),
+    ("doubled", "Calls that were sent more than once"),
+)
+
+
+def measure(mesh: Mesh) -> None:
+    """Has a mesh read at every collection, for as long as it lives."""
+    with _lock:
+        _meshes.add(mesh)
+    SWITCH.add(families)
+
+
+def families() -> Iterator[Family]:
+    """Reads all meshes."""
+    with _lock:
+        meshes = [mesh for mesh in _meshes if not mesh.closed]
+        scopes = [scope for mesh in meshes for scope in mesh.scopes()]
+        read = [*_READING.clusters(scopes), *_policies(scopes), *xds_metrics.families(mesh.client for mesh in meshes)]
+    yield from read
+
+
+class _Reading:
+    """Sums of counters that come and go with their clusters. Guarded by `_lock` of this file."""
+
+    def __init__(self) -> None:
+        self._seen: weakref.WeakKeyDictionary[Tally, Counts] = weakref.WeakKeyDictionary()
+        self._sums: dict[tuple[str, str], Counter[str]] = {}
+
+    def clusters(self, scopes: list[Scope]) -> Iterator[Family]:
+        """Reads endpoints and calls by cluster; calls of a cluster that has gone stay counted."""
+        states: Counter[tuple[str, str, str]] = Counter()
+        ejected: Counter[tuple[str, str]] = Counter()
+        running: Counter[tuple[str, str]] = Counter()
+        tallies = set(self._seen)  # one that load reports still hold may come back with its cluster
+        for scope in scopes:
+            for target, cluster, balancer in _balancers(scope):
+                with scope.lock:
+                    backends = balancer.backends
+                states.update({(target, cluster, state.value): 0 for state in Connectivity})
+                for backend in backends:
+                    states[target, cluster, backend.state.value] += 1
+                    ejected[target, cluster] += backend.ejected
+                    tallies.add(backend.tally)
+        for tally in tallies:
+            running[_place(tally)] += self._take(tally)
+        words = "Endpoints that this client knows, by the state of their connection"
+        yield _family("meshsdk.cluster.endpoints", Kind.GAUGE, "{endpoint}", words, states, _ENDPOINT)
+        words = "Endpoints that are ejected now"
+        yield _family("meshsdk.cluster.ejected", Kind.GAUGE, "{endpoint}", words, ejected, _ENDPOINT[:2])
+        yield _family("meshsdk.cluster.running", Kind.GAUGE, "{attempt}", "Attempts that run now", running, _PLACE)
+        for field, words in _CALLS:
+            counts = {place: sums[field] for place, sums in self._sums.items()}
+            yield _family(f"meshsdk.cluster.calls.{field}", Kind.COUNTER, "{call}", words, counts, _PLACE)
+
+    def _take(self, tally: Tally) -> int:
+        """Adds what is new in a tally; returns how many calls run there."""
+        counts, _, running = tally.read()
+        before = self._seen.get(tally, Counts())
+        self._seen[tally] = counts
+        sums = self._sums.setdefault(_place(tally), Counter())
+        for field, _ in _CALLS:
+            sums[field] += getattr(counts, field) - getattr(before, field)
+        return running
+
+
+_Labels = TypeVar("_Labels", bound=tuple[str, ...])
+_READING = _Reading()
+_ENDPOINT = ("grpc.target", "meshsdk.cluster", "meshsdk.state")
+_PLACE = ("meshsdk.cluster", "grpc.lb.locality")
+_BREAKER = ("meshsdk.cluster", "meshsdk.priority")
+
+
+def _balancers(scope: Scope) -> Iterator[tuple[str, str, ClusterBalancer]]:
+    for target in scope.targets():
+        routes = target.routes
+        if routes is not None:
+            for cluster, balancer in routes.clusters.items():
+                yield target.name, cluster, balancer
+
+
+def _place(tally: Tally) -> tuple[str, str]:
+    locality = tally.place.locality
+    known = (locality.region, locality.zone, locality.sub_zone)
+    words = f'{{region="{known[0]}", zone="{known[1]}", sub_zone="{known[2]}"}}' if any(known) else ""  # A78
+    return tally.place.cluster, words
+
+
+def _policies(scopes: list[Scope]) -> Iterator[Family]:
+    causes: Counter[tuple[str, str, str]] = Counter()
+    spared: Counter[tuple[str, str]] = Counter()
+    for scope in scopes:
+        for target, cluster, balancer in _balancers(scope):
+            with scope.lock:
+                for cause, count in balancer.outliers.totals.items():
+                    causes[target, cluster, cause.value] += count
+                spared[target, cluster] += balancer.outliers.overflows
+    labels = ("grpc.target", "meshsdk.cluster", "meshsdk.cause")
+    yield _family(
+        "meshsdk.cluster.ejections", Kind.COUNTER, "{ejection}", "Endpoints ejected as outliers", causes, labels
+    )
+    words = "Ejections that were not made because enough endpoints were out"
+    yield _family("meshsdk.cluster.ejections.overflow", Kind.COUNTER, "{ejection}", words, spared, labels[:2])
+    shared = {id(target.shared): target.shared for scope in scopes for target in scope.targets()}
+    breakers = [breaker for one in shared.values() for breaker in one.breakers]
+    states: dict[str, Counter[tuple[str, str]]] = {name: Counter() for name, *_ in _BREAKERS}
+    for breaker in breakers:
+        key = (breaker.cluster, "high" if breaker.high else "default")
+        for name, field, *_ in _BREAKERS:
+            states[name][key] += int(getattr(breaker, field))
+    for name, _, kind, unit, words in _BREAKERS:
+        yield _family(name, kind, unit, words, states[name], _BREAKER)
+
+
+_BREAKERS = (
+    ("meshsdk.breaker.open", "open", Kind.GAUGE, "{bool}", "Whether the next call would be refused"),
+    ("meshsdk.breaker.running", "running", Kind.GAUGE, "{attempt}", "Attempts that run under the breaker"),
+    ("meshsdk.breaker.pending", "pending", Kind.GAUGE, "{call}", "Calls that wait for a connection"),
+    ("meshsdk.breaker.retries", "retries", Kind.GAUGE, "{attempt}", "Retries that wait for their time or run"),
+    ("meshsdk.breaker.refused", "refused", Kind.COUNTER, "{attempt}", "Calls and retries that were not made"),
+)
+
+
+def _family(
+    name: str, kind: Kind, unit: str, words: str, counts: Mapping[_Labels, int], labels: tuple[str, ...]
+) -> Family:
+    points = tuple(Point(dict(zip(labels, values, strict=True)), count) for values, count in counts.items())
+    return Family(name, kind, unit, words, points)
