@@ -26,6 +26,8 @@ class _Command:
 
 _COMMANDS = {
     "run": _Command("meshsdk.instrument.command", "run an unchanged program inside the mesh"),
+    "doctor": _Command("meshsdk.sight.doctor_command", "say what a process in the mesh has, lacks and ignores"),
+    "explain": _Command("meshsdk.sight.explain_command", "say where a call goes, and why"),
     "offline": _Command("meshsdk.lifecycle.command", "take a served process offline without losing a call"),
     "shim": _Command("meshsdk.shim.command", "put an application in another language into the mesh"),
 }

@@ -8,10 +8,8 @@ silence does not.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from meshsdk.errors import LifecycleError
+from meshsdk.lifecycle.local_question import GONE, ask
 from meshsdk.lifecycle.run_directory import checked_private, pid_of, remove_dead, run_directory, sockets
 
 _PATIENCE = 5.0  # seconds for one answer
-_MAX_ANSWER = 65536
 _TICK = 0.1  # seconds between looks at a drain
 _OFFLINE = "OFFLINE"
 _GONE: Mapping[str, Any] = {"state": _OFFLINE}  # what counts as the answer of a process that has ended
@@ -130,29 +128,5 @@ def _offline(path: Path, deadline: float) -> bool:
 
 def _ask(path: Path, do: str, deadline: float) -> Mapping[str, Any] | None:
     """Asks once, until the deadline at most; `_GONE` when nobody listens any more, None for no answer."""
-    until = min(deadline, time.monotonic() + _PATIENCE)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_PATIENCE)
-        try:
-            connection.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return _GONE
-        except OSError:  # its queue is full: it is there, and does not answer
-            return None
-        try:
-            return _question(connection, do, until)
-        except (OSError, ValueError, RecursionError):
-            return None
-
-
-def _question(connection: socket.socket, do: str, until: float) -> Mapping[str, Any] | None:
-    connection.sendall(json.dumps({"do": do}).encode() + b"\n")
-    answer = b""
-    while not answer.endswith(b"\n") and len(answer) < _MAX_ANSWER:
-        connection.settimeout(max(_TICK, until - time.monotonic()))
-        part = connection.recv(_MAX_ANSWER)
-        if not part:
-            return None
-        answer += part
-    report = json.loads(answer)
-    return report if isinstance(report, dict) else None
+    answer = ask(path, {"do": do}, min(deadline, time.monotonic() + _PATIENCE))
+    return _GONE if answer is GONE else answer

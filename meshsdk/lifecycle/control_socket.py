@@ -1,99 +1,29 @@
-"""The control socket of one service: a Unix socket of this user's that `meshsdk offline` talks to.
+"""The control socket of one service, which `meshsdk offline` talks to.
 
-One line of JSON asks (`{"do": "status"}` or `{"do": "offline"}`), one line answers with the service's report. Questions
-are answered one after the other on a thread of their own; a peer that is slow to ask or to read holds it up for a
-second each. What is no question is answered with `{"problem": "..."}`.
+`{"do": "status"}` and `{"do": "offline"}` are its questions; both are answered with the service's report.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import json
-import logging
-import os
-import socket
-import threading
-import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from meshsdk.lifecycle.run_directory import SUFFIX, checked_length, living, private, run_directory
+from meshsdk.lifecycle.local_socket import LocalSocket
+from meshsdk.lifecycle.run_directory import SUFFIX
 
 Report = Callable[[], Mapping[str, object]]
 
-_LOG = logging.getLogger("meshsdk.lifecycle")
-_MAX_LINE = 4096  # bytes of a question
-_PATIENCE = 1.0  # seconds for a peer to ask its whole question, and to read the answer
-_numbers = itertools.count()  # its `next` is atomic
 
-
-class ControlSocket:
+class ControlSocket(LocalSocket):
     """Listens from `__init__` to `close`. Raises ConfigurationError and OSError where it cannot."""
 
     def __init__(self, report: Report, offline: Callable[[], None]) -> None:
-        self._report = report
-        self._offline = offline
-        directory = private(run_directory(os.environ))
-        for _, connection in living(directory, timeout=0.0):
-            connection.close()
-        self.path = checked_length(directory / f"{os.getpid()}-{next(_numbers)}{SUFFIX}")
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(self.path))
-        self.path.chmod(0o600)
-        self._listener.listen(8)
-        self._closed = False  # written by `close` only
-        self._thread = threading.Thread(target=self._run, name="meshsdk-control", daemon=True)
-        self._thread.start()
+        def answer(asked: Mapping[str, Any]) -> Mapping[str, object]:
+            do = asked.get("do")
+            if do not in ("status", "offline"):
+                return {"problem": f"unknown question {str(do)[:40]!r}"}
+            if do == "offline":
+                offline()
+            return report()
 
-    def close(self) -> None:
-        """Listens no more; idempotent. Any thread."""
-        if not self._closed:
-            self._closed = True
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`
-            self._thread.join(2 * _PATIENCE)
-            self._listener.close()
-            with contextlib.suppress(OSError):
-                self.path.unlink()
-
-    def _run(self) -> None:
-        while not self._closed:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return  # closed
-            with connection:
-                try:
-                    question = _line(connection, time.monotonic() + _PATIENCE)
-                    answer = self._answer(question)
-                    connection.settimeout(_PATIENCE)  # of all of it: sendall counts it down
-                    connection.sendall(json.dumps(answer).encode() + b"\n")
-                except Exception as error:  # noqa: BLE001 - whatever it was, the next question is answered
-                    _LOG.debug("control socket: a question came to nothing: %s", error)
-
-    def _answer(self, question: bytes) -> Mapping[str, object]:
-        try:
-            asked = json.loads(question)
-        except (ValueError, RecursionError):
-            return {"problem": "not a line of JSON"}
-        do = asked.get("do") if isinstance(asked, dict) else None
-        if do not in ("status", "offline"):
-            return {"problem": f"unknown question {str(do)[:40]!r}"}
-        if do == "offline":
-            self._offline()
-        return self._report()
-
-
-def _line(connection: socket.socket, deadline: float) -> bytes:
-    """Reads up to the end of a line, of the stream or of what a question may be. Raises TimeoutError."""
-    question = b""
-    while b"\n" not in question and len(question) <= _MAX_LINE:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the question did not end in time")
-        connection.settimeout(left)
-        part = connection.recv(_MAX_LINE)
-        if not part:
-            break
-        question += part
-    return question
+        super().__init__(answer, SUFFIX)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from meshsdk.errors import LifecycleError
 from meshsdk.lifecycle.cycle import Cycle
 from meshsdk.lifecycle.drain import Drain, Leave, Look, Stop
+from meshsdk.lifecycle.drain_counts import DRAINS
 from meshsdk.lifecycle.plan import Plan
 from meshsdk.lifecycle.presence import Presence
 from meshsdk.model.instance import InstanceState
@@ -166,6 +167,7 @@ class Course:
         ending: Asked | None = None
         self.state = InstanceState.DRAINING
         drain.begin(self._now())
+        counted = DRAINS.began(self._presence.instance.app)
         self._presence.draining()
         yield Tell(serving=False)
         yield Perform(self._step_aside)
@@ -181,6 +183,7 @@ class Course:
             elif asked in (Asked.SIGNAL, Asked.STOP, Asked.ENDED):
                 ending = asked
                 drain.hurry()
+        DRAINS.ended(counted, quiet=self._presence.sight().in_flight == 0)
         return decision, ending
 
     def _last_words(self, stop: Stop) -> Stop:

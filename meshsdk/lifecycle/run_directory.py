@@ -1,6 +1,6 @@
-"""Where the services of this user have their control sockets: `$MESHSDK_RUN_DIR`, private to the user.
+"""Where the processes of this user have their local sockets: `$MESHSDK_RUN_DIR`, private to the user.
 
-Used by `control_socket` (a service) and `command` (`meshsdk offline`). Sockets of dead processes are removed by both.
+Used by `local_socket` (a process) and by the commands that ask one. Sockets of dead processes are removed by both.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 from meshsdk.errors import ConfigurationError
 
-SUFFIX = ".sock"
-_NAME = re.compile(r"([1-9][0-9]{0,9})-[0-9]{1,10}\.sock")  # pid, number in the process
+SUFFIX = ".sock"  # of services
+ADMIN = ".admin"  # of processes with a mesh
+_NAME = re.compile(r"([1-9][0-9]{0,9})-[0-9]{1,10}\.(?:sock|admin)")  # pid, number in the process
 _MAX_PATH = 107  # bytes of sockaddr_un.sun_path on Linux, without the NUL
 
 
@@ -64,9 +65,9 @@ def pid_of(path: Path) -> int:
     return int(found[1]) if found else 0
 
 
-def sockets(directory: Path) -> list[Path]:
+def sockets(directory: Path, suffix: str = SUFFIX) -> list[Path]:
     """Lists the sockets of this user in the directory that have a name of ours; everything else there is ignored."""
-    return [path for path in sorted(directory.glob(f"*{SUFFIX}")) if _is_ours(path)] if directory.is_dir() else []
+    return [path for path in sorted(directory.glob(f"*{suffix}")) if _is_ours(path)] if directory.is_dir() else []
 
 
 def remove_dead(path: Path) -> None:
@@ -76,10 +77,10 @@ def remove_dead(path: Path) -> None:
             path.unlink()
 
 
-def living(directory: Path, timeout: float) -> list[tuple[Path, socket.socket]]:
+def living(directory: Path, timeout: float, suffix: str = SUFFIX) -> list[tuple[Path, socket.socket]]:
     """Connects to every socket in the directory and removes those that nobody listens on. The caller closes them."""
     found = []
-    for path in sockets(directory):
+    for path in sockets(directory, suffix):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout)
         try:

@@ -124,7 +124,7 @@ def drip(slow: socket.socket) -> None:
 
 def test_a_question_has_a_deadline(directory, monkeypatch):
     """A peer that sends a byte now and then, each in time, is hung up on all the same."""
-    monkeypatch.setattr("meshsdk.lifecycle.control_socket._PATIENCE", 0.3)
+    monkeypatch.setattr("meshsdk.lifecycle.local_socket._PATIENCE", 0.3)
     control = ControlSocket(dict, lambda: None)
     try:
         with socket.socket(socket.AF_UNIX) as slow:
