@@ -1,23 +1,39 @@
-"""For tests and demos: a control plane inside the process, with no files and no fixed ports.
+"""For users' tests and demos: a mesh inside the process, with no files, no fixed ports and no waiting.
 
-    with meshsdk.testing.control_plane(YAML) as plane, plane.mesh(app="web") as mesh:
-        channel = mesh.channel("xds:///orders")
+    with meshsdk.testing.FakeMesh() as mesh:
+        mesh.serve("orders", lambda server: add_OrdersServicer_to_server(FakeOrders(), server))
+        stub = OrdersStub(mesh.channel("xds:///orders"))
 
-The control plane (`controlplane.embedded`) is started by name; it needs `pip install meshsdk[controlplane]`.
+Everything in it is real: a control plane (`controlplane.embedded`, started by name; it needs the extra `controlplane`),
+servers on loopback, the SDK's own channels. `ManualClock` moves what takes its time in a mesh; `replay` stands in for
+the control plane with what was recorded of one (`MESHSDK_XDS_RECORD=FILE`).
 """
 
 from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Iterator, Mapping
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
 
 from meshsdk.errors import ConfigurationError
 from meshsdk.facade import Mesh
+from meshsdk.replay import Replay
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ControlPlane", "FakeMesh", "ManualClock", "Replay", "control_plane", "replay"]
+
+_WORKERS = 8  # threads of a fake server
 _nodes = itertools.count(1)
 
 
@@ -94,3 +110,145 @@ def control_plane(config: str | Path | None = None) -> Iterator[ControlPlane]:
         yield running
     finally:
         running.stop()
+
+
+class ManualClock:
+    """A clock that stands still until it is moved. Safe from any thread.
+
+    A mesh with it (`FakeMesh(clock=...)`) measures by it what takes its time in production: how long an outlier is
+    ejected, slow start, drains that were announced, token buckets. Deadlines of calls, backoffs and timeouts stay real.
+    """
+
+    def __init__(self, start: float = 1_000_000_000.0) -> None:
+        """`start`: unix seconds."""
+        self._start = start
+        self._lock = threading.Lock()
+        self._passed = 0.0
+
+    def time(self) -> float:
+        """Unix seconds."""
+        return self._start + self._passed
+
+    def monotonic(self) -> float:
+        """Seconds since it was made, and a day: never 0, as little as a machine's own."""
+        return 86_400.0 + self._passed
+
+    def advance(self, seconds: float) -> None:
+        """Moves it on. Raises ValueError for a step backwards. Meshes notice at their next look, within 0.3 s."""
+        if seconds < 0:
+            raise ValueError(f"a clock does not go back: advance({seconds})")
+        with self._lock:
+            self._passed += seconds
+
+
+class FakeMesh:
+    """Services inside this process, each with servers of its own on loopback. A context manager; any thread.
+
+    `yaml` holds further resources (VirtualService, DestinationRule, CallPolicy ...); a service is known once it has
+    been `serve`d or `add`ed.
+    """
+
+    def __init__(self, yaml: str = "", *, app: str = "test", clock: ManualClock | None = None) -> None:
+        """`app`: the calling application. Raises ConfigurationError without the extra `controlplane`."""
+        self._lock = threading.Lock()
+        self._servers: dict[str, grpc.Server] = {}  # by address; guarded by _lock
+        self._services: dict[str, dict[str, Mapping[str, str]]] = {}  # labels by address; guarded by _lock
+        self._opened = control_plane()
+        self._plane = self._opened.__enter__()
+        self.mesh = Mesh(self._plane.bootstrap(app), clock=clock)
+        if yaml.strip():
+            try:
+                self._plane.apply(yaml)
+            except BaseException:
+                self.close()
+                raise
+
+    def serve(self, name: str, add: Callable[[grpc.Server], object], *, labels: Mapping[str, str] | None = None) -> str:
+        """Starts another server of a service; `add` adds servicers to it. Returns its address."""
+        server = grpc.server(futures.ThreadPoolExecutor(_WORKERS))
+        add(server)
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        with self._lock:
+            self._servers[address] = server
+        self.add(name, address, labels=labels)
+        return address
+
+    def add(self, name: str, address: str, *, labels: Mapping[str, str] | None = None) -> None:
+        """Adds an endpoint that something else serves, or nothing does."""
+        with self._lock:
+            self._services.setdefault(name, {})[address] = dict(labels or {})
+            self._publish(name)
+
+    def remove(self, name: str, address: str) -> None:
+        """Takes an endpoint out of a service, and stops its server if it is one of ours. Raises KeyError."""
+        with self._lock:
+            del self._services[name][address]
+            self._publish(name)
+            server = self._servers.pop(address, None)
+        if server is not None:
+            server.stop(0.5).wait()
+
+    def apply(self, yaml: str) -> None:
+        """Adds or changes resources. Raises ConfigurationError with `file:line: path: what is wrong`."""
+        self._plane.apply(yaml)
+
+    def channel(self, target: str, options: Sequence[tuple[str, Any]] | None = None) -> grpc.Channel:
+        """Returns a channel such as `meshsdk.channel` gives."""
+        return self.mesh.channel(target, options)
+
+    def aio_channel(self, target: str, options: Sequence[tuple[str, Any]] | None = None) -> grpc.aio.Channel:
+        """Returns a channel such as `meshsdk.aio.channel` gives."""
+        return self.mesh.aio_channel(target, options)
+
+    def bootstrap(self, app: str = "") -> dict[str, Any]:
+        """Returns a bootstrap for other processes and meshes."""
+        return self._plane.bootstrap(app)
+
+    def close(self) -> None:
+        """Ends it: channels, servers, control plane. Idempotent."""
+        self.mesh.close()
+        with self._lock:
+            servers, self._servers = list(self._servers.values()), {}
+        for ending in [server.stop(0) for server in servers]:
+            ending.wait()
+        self._plane.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _publish(self, name: str) -> None:
+        """Called with the lock held."""
+        endpoints = [
+            {"address": host, "ports": {"grpc": int(port)}, "labels": dict(labels)}
+            for address, labels in self._services[name].items()
+            for host, _, port in [address.rpartition(":")]
+        ]
+        self._plane.apply(
+            json.dumps(
+                {
+                    "apiVersion": "networking.istio.io/v1",
+                    "kind": "ServiceEntry",
+                    "metadata": {"name": name},
+                    "spec": {
+                        "hosts": [name],
+                        "ports": [{"number": 80, "name": "grpc", "protocol": "GRPC"}],
+                        "resolution": "STATIC",
+                        "endpoints": endpoints,
+                    },
+                }
+            )
+        )
+
+
+def replay(path: str | Path) -> Replay:
+    """Serves a recording of a control plane's streams (`MESHSDK_XDS_RECORD=FILE`) to whoever takes its bootstrap.
+
+        with meshsdk.testing.replay("xds.jsonl") as plane, meshsdk.Mesh(plane.bootstrap()) as mesh: ...
+
+    Raises ConfigurationError for a file that is none.
+    """
+    return Replay(Path(path))
