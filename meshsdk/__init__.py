@@ -8,6 +8,7 @@ an own `Mesh`.
 from __future__ import annotations
 
 import meshsdk.channel  # noqa: F401 - bound first: the function of this name, below, is the public one
+from meshsdk import telemetry
 from meshsdk.errors import (
     BootstrapError,
     ConfigurationError,
@@ -18,16 +19,21 @@ from meshsdk.errors import (
 )
 from meshsdk.facade import (
     Mesh,
+    add_admin_services,
     announce,
     channel,
     client_interceptors,
+    deadline,
     draining,
+    no_deadline,
     rpc,
     serve,
     server_interceptors,
     set_migration,
+    time_left,
 )
 from meshsdk.model.migration import Migration
+from meshsdk.model.server_limits import MethodLimits, ServerLimits
 
 __all__ = [
     "BootstrapError",
@@ -36,14 +42,21 @@ __all__ = [
     "LifecycleError",
     "Mesh",
     "MeshError",
+    "MethodLimits",
     "Migration",
     "RegistryError",
+    "ServerLimits",
+    "add_admin_services",
     "announce",
     "channel",
     "client_interceptors",
+    "deadline",
     "draining",
+    "no_deadline",
     "rpc",
     "serve",
     "server_interceptors",
     "set_migration",
+    "telemetry",
+    "time_left",
 ]

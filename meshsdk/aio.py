@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from meshsdk.engine import Bootstrap
+from meshsdk.engine import Bootstrap, start_telemetry
 from meshsdk.facade import default_mesh, dependencies, loaded
+from meshsdk.model.server_limits import ServerLimits
 
 if TYPE_CHECKING:
     from meshsdk.interceptors.drain_notice import AioDrainNotice
@@ -34,11 +35,12 @@ def client_interceptors(target: str) -> Sequence[Any]:
     return default_mesh().aio_client_interceptors(target)
 
 
-def server_interceptors() -> list[grpc.aio.ServerInterceptor]:
-    """Returns the interceptors of a `grpc.aio.server`: they count calls and announce the drain to peers."""
+def server_interceptors(limits: ServerLimits | None = None) -> list[grpc.aio.ServerInterceptor]:
+    """Returns the interceptors of a `grpc.aio.server`: they count calls, announce the drain and keep `limits`."""
     from meshsdk.interceptors import server_aio  # noqa: PLC0415 - a client does not pay for the server side
 
-    return server_aio.server_interceptors()
+    start_telemetry()
+    return server_aio.server_interceptors(limits)
 
 
 def draining(context: Any) -> AioDrainNotice:

@@ -18,8 +18,19 @@ from meshsdk.model.migration import Migration
 
 VERSION = 3
 _ENGINE = "meshsdk.channel.mesh"
+_TELEMETRY = "meshsdk.telemetry.switch"
 
 Bootstrap = Mapping[str, Any] | str | os.PathLike[str] | None
+
+
+class Clock(Protocol):
+    """What tells a mesh the time, in seconds; the module `time` is one."""
+
+    def time(self) -> float:
+        """Since 1970."""
+
+    def monotonic(self) -> float:
+        """Since some moment, never going back."""
 
 
 class Engine(Protocol):
@@ -67,6 +78,12 @@ class Engine(Protocol):
         """Ends the mesh."""
 
 
-def load(bootstrap: Bootstrap) -> Engine:
+def load(bootstrap: Bootstrap, clock: Clock | None = None) -> Engine:
     """Makes an engine. Raises BootstrapError. Imports late: `import meshsdk` must cost little more than grpc's."""
-    return cast("Engine", importlib.import_module(_ENGINE).Mesh(bootstrap))
+    start_telemetry()
+    return cast("Engine", importlib.import_module(_ENGINE).Mesh(bootstrap, clock))
+
+
+def start_telemetry() -> None:
+    """Switches on the telemetry that the environment asks for, once a process. Raises ConfigurationError."""
+    importlib.import_module(_TELEMETRY).SWITCH.start()

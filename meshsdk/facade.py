@@ -6,9 +6,13 @@ Imported by `meshsdk` and `meshsdk.aio`; everything heavy is loaded by the funct
 from __future__ import annotations
 
 import atexit
+import importlib
+import itertools
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -16,6 +20,7 @@ import grpc.aio
 
 from meshsdk import engine
 from meshsdk.model.migration import Migration
+from meshsdk.model.server_limits import ServerLimits
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,12 +36,15 @@ _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 class Mesh:
     """A mesh of one's own: other node, other control plane. A context manager. Safe from any thread."""
 
-    def __init__(self, bootstrap: engine.Bootstrap = None) -> None:
+    def __init__(self, bootstrap: engine.Bootstrap = None, *, clock: engine.Clock | None = None) -> None:
         """`bootstrap`: gRPC's bootstrap as a dict or a path to its JSON; None: GRPC_XDS_BOOTSTRAP[_CONFIG].
 
-        Raises BootstrapError. Connects to nothing before a channel is used.
+        `clock`: for tests, see `meshsdk.testing.ManualClock`. Raises BootstrapError. Connects to nothing before a
+        channel is used.
         """
-        self._engine = engine.load(bootstrap)
+        self._engine = engine.load(bootstrap, clock)
+        with _meshes_lock:
+            _meshes[next(_numbers)] = self
 
     def channel(
         self,
@@ -53,6 +61,7 @@ class Mesh:
         `options` (channel arguments) and `credentials` (None: plaintext) are those of the connections to endpoints.
         Raises ConfigurationError for a target that cannot be meant.
         """
+        _attend(target)
         return self._engine.channel(target, options, credentials=credentials, compression=compression)
 
     def aio_channel(
@@ -64,6 +73,7 @@ class Mesh:
         compression: grpc.Compression | None = None,
     ) -> grpc.aio.Channel:
         """Returns a `grpc.aio.Channel`; see `channel`. It belongs to the event loop that uses it first."""
+        _attend(target)
         return self._engine.aio_channel(target, options, credentials=credentials, compression=compression)
 
     def client_interceptors(self, target: str) -> Sequence[Any]:
@@ -71,10 +81,12 @@ class Mesh:
 
         Put them last: interceptors after them see only calls of the fallback.
         """
+        _attend(target)
         return self._engine.client_interceptors(target)
 
     def aio_client_interceptors(self, target: str) -> Sequence[Any]:
         """Returns interceptors for a `grpc.aio` channel; see `client_interceptors`."""
+        _attend(target)
         return self._engine.aio_client_interceptors(target)
 
     def set_migration(self, service: str, migration: Migration | str | None) -> None:
@@ -108,6 +120,21 @@ class Mesh:
 
 _lock = threading.Lock()
 _default: Mesh | None = None
+_meshes: weakref.WeakValueDictionary[int, Mesh] = weakref.WeakValueDictionary()  # by number
+_meshes_lock = threading.Lock()
+_numbers = itertools.count()
+
+
+def meshes() -> list[Mesh]:
+    """Returns the meshes of this process that are in use, in the order of their making."""
+    with _meshes_lock:
+        return [mesh for _, mesh in sorted(_meshes.items())]
+
+
+def _attend(target: str) -> None:
+    """Lets operators ask this process, from its first channel into a mesh on: `meshsdk doctor` and `explain`."""
+    if target.startswith(("xds:", "mesh:")):
+        importlib.import_module("meshsdk.sight.admin_socket").open_once()
 
 
 def default_mesh() -> Mesh:
@@ -141,11 +168,21 @@ def set_migration(service: str, migration: Migration | str | None) -> None:
     default_mesh().set_migration(service, migration)
 
 
-def server_interceptors() -> list[grpc.ServerInterceptor]:
-    """Returns the interceptors of a `grpc.server`: they count calls and announce the drain to peers."""
+def server_interceptors(limits: ServerLimits | None = None) -> list[grpc.ServerInterceptor]:
+    """Returns the interceptors of a `grpc.server`: they count calls, announce the drain to peers and keep `limits`."""
     from meshsdk.interceptors import server_sync  # noqa: PLC0415 - a client does not pay for the server side
 
-    return server_sync.server_interceptors()
+    engine.start_telemetry()
+    return server_sync.server_interceptors(limits)
+
+
+def add_admin_services(server: grpc.Server | grpc.aio.Server) -> None:
+    """Adds the admin services of gRPC (channelz and CSDS, gRFC A38) to a server, sync or asyncio, before its start.
+
+    They show the whole configuration: let them listen where only operators come. Raises ConfigurationError where
+    `pip install meshsdk[admin]` is needed.
+    """
+    importlib.import_module("meshsdk.sight.services").add_admin_services(server)
 
 
 def draining(context: grpc.ServicerContext) -> DrainNotice:
@@ -156,6 +193,29 @@ def draining(context: grpc.ServicerContext) -> DrainNotice:
     from meshsdk.interceptors import drain_notice  # noqa: PLC0415 - a client does not pay for the server side
 
     return drain_notice.draining(context)
+
+
+def deadline(seconds: float | None) -> AbstractContextManager[None]:
+    """Caps the calls made inside a `with` block: `seconds` from now for all of them together; None lifts every cap.
+
+    Calls made while an inbound call is handled inherit its deadline without this; see `meshsdk.interceptors.deadline`.
+    Raises ValueError, as the block is entered, for a number below 0.
+    """
+    from meshsdk.interceptors import deadline as inherited  # noqa: PLC0415 - loaded when it is used
+
+    return inherited.deadline(seconds)
+
+
+def no_deadline() -> AbstractContextManager[None]:
+    """`deadline(None)`: for work inside a handler that is to outlive the inbound call."""
+    return deadline(None)
+
+
+def time_left() -> float | None:
+    """Returns the seconds that calls made here have at most, from the deadline they inherit; None: no such deadline."""
+    from meshsdk.interceptors import deadline as inherited  # noqa: PLC0415 - loaded when it is used
+
+    return inherited.time_left()
 
 
 def rpc(

@@ -33,7 +33,7 @@ fi
   "$venv/bin/python" -m pip install --quiet 'pip>=25.1' # the first that reads dependency groups
 
 echo "make $target: installing into $venv"
-packages=(-e '.[controlplane,etcd,consul,zookeeper,nacos,kubernetes,re2,hash,shim,redis,prometheus,b3,otlp]')
+packages=(-e '.[controlplane,etcd,consul,zookeeper,nacos,kubernetes,re2,hash,shim,admin,redis,prometheus,b3,otlp]')
 [ "$target" = demo ] || packages+=(--group "$target")
 "$venv/bin/python" -m pip install --quiet "${packages[@]}"
 echo "$want" >"$stamp"

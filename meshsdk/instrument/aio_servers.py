@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 import wrapt
 
+from meshsdk.engine import start_telemetry
 from meshsdk.errors import MeshError
 from meshsdk.instrument import weaving
 from meshsdk.instrument.enrolment import DESK, LABEL, OFF, Enrolment
@@ -55,9 +56,13 @@ def make(wrapped: Callable[..., grpc.aio.Server], _instance: Any, args: Any, kwa
     own = tuple(given.get("interceptors") or ())
     if len(args) > len(_NAMES) or activity_of(own) is not None:
         return wrapped(*args, **kwargs)
-    inner = next(one for one in server_interceptors() if isinstance(one, ActivityInterceptor))
+    start_telemetry()
+    made = server_interceptors()
+    inner = next(one for one in made if isinstance(one, ActivityInterceptor))
     first = SwitchedInterceptor(inner, on=weaving.switch().traffic.server)
-    return WovenAioServer(wrapped(**{**given, "interceptors": [first, *own]}), first)
+    return WovenAioServer(
+        wrapped(**{**given, "interceptors": [first, *(one for one in made if one is not inner), *own]}), first
+    )
 
 
 class _Held:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import wrapt
 
+from meshsdk.engine import start_telemetry
 from meshsdk.errors import MeshError
 from meshsdk.instrument import weaving
 from meshsdk.instrument.enrolment import DESK, LABEL, OFF, Enrolment
@@ -60,9 +61,13 @@ def make(wrapped: Callable[..., grpc.Server], _instance: Any, args: Any, kwargs:
     own = tuple(given.get("interceptors") or ())
     if len(args) > len(_NAMES) or given.get("xds") or activity_of(own) is not None:
         return wrapped(*args, **kwargs)
-    inner = next(one for one in server_interceptors() if isinstance(one, ActivityInterceptor))
+    start_telemetry()
+    made = server_interceptors()
+    inner = next(one for one in made if isinstance(one, ActivityInterceptor))
     first = SwitchedInterceptor(inner, on=weaving.switch().traffic.server)
-    return WovenServer(wrapped(**{**given, "interceptors": [first, *own]}), first)
+    return WovenServer(
+        wrapped(**{**given, "interceptors": [first, *(one for one in made if one is not inner), *own]}), first
+    )
 
 
 class _Held:

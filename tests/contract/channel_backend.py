@@ -58,13 +58,11 @@ class Scripted:
             yield bytes(int(rest))
         elif word == "remaining":
             yield str(context.time_remaining()).encode()
-        elif word == "hang":
-            yield from self._hang(rest, context)
         elif word == "partly":
             yield b"0"
             end("unavailable", "scripted to break off", context)
-        elif word == "fail":
-            yield from self._fail(int(rest), context)
+        elif word in ("hang", "fail", "each"):
+            yield from {"hang": self._hang, "fail": self._fail, "each": self._each}[word](rest, context)
         else:
             end(word, rest, context)
 
@@ -80,9 +78,14 @@ class Scripted:
             pass
         yield b"released"
 
-    def _fail(self, times: int, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def _each(self, rest: str, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Does what `rest` says for each backend by name (`a=hang:0;b=abort:`); the others say who they are."""
+        own = dict(part.split("=", 1) for part in rest.split(";")).get(self.name, "who:")
+        yield from self.act(own.encode(), context)
+
+    def _fail(self, times: str, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Fails the first `times` executions of this very request with UNAVAILABLE, then answers."""
-        if self.executed.count(f"fail:{times}") <= times:
+        if self.executed.count(f"fail:{times}") <= int(times):
             context.abort(grpc.StatusCode.UNAVAILABLE, "scripted to fail")
         yield self.name.encode()
 
@@ -153,6 +156,8 @@ def end(word: str, rest: str, context: grpc.ServicerContext) -> None:
 class Backend:
     """A server in this process. Stop it, or use it as a context manager."""
 
+    scripted: type[Scripted] = Scripted
+
     def __init__(
         self,
         name: str = "a",
@@ -162,7 +167,7 @@ class Backend:
     ) -> None:
         """Starts to serve on a free loopback port, or on `port`."""
         self.name = name
-        self.script = Scripted(name, record)
+        self.script = self.scripted(name, record)
         self._threads = futures.ThreadPoolExecutor(32, thread_name_prefix=f"backend-{name}")
         options = (("grpc.max_receive_message_length", LIMIT), ("grpc.so_reuseport", 0))
         self.server = grpc.server(self._threads, handlers=(self.script.handlers(),), options=options)
@@ -171,7 +176,11 @@ class Backend:
             self.port = self.server.add_insecure_port(where)
         else:
             self.port = self.server.add_secure_port(where, credentials)
+        self.starting()
         self.server.start()
+
+    def starting(self) -> None:
+        """The server is about to start: another service may be added."""
 
     @property
     def address(self) -> str:

@@ -19,6 +19,10 @@ import grpc.aio
 
 from meshsdk.interceptors import server_aio, server_sync
 from meshsdk.interceptors.activity import ServerActivity
+from meshsdk.interceptors.handler_wrapping import rewrapped
+from meshsdk.interceptors.rpc import rpc
+from meshsdk.interceptors.server_admission import Admissions
+from meshsdk.model.server_limits import ServerLimits
 
 SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 KINDS = ("sync", "aio", "aio-writer", "aio-threads")
@@ -160,6 +164,7 @@ class Running:
     scripted: Scripted
     channel: grpc.Channel
     activity: ServerActivity | None
+    admissions: Admissions | None = None
     _calls: dict[str, object] = field(default_factory=dict)
 
     def start(self, shape: str, request: bytes, method: str = ""):
@@ -187,36 +192,61 @@ def finish(shape: str, call) -> Answer:
 
 
 @contextmanager
-def running(kind: str, *, intercepted: bool = True) -> Iterator[Running]:
-    """Runs a server of `kind`, with meshsdk's interceptors or without any."""
+def running(
+    kind: str,
+    *,
+    intercepted: bool = True,
+    limits: ServerLimits | None = None,
+    limit: object = None,
+    unary: object = None,
+) -> Iterator[Running]:
+    """Runs a server of `kind`, with meshsdk's interceptors or without any.
+
+    `limits`: of its interceptors; `limit`: what its handlers say of themselves with `@meshsdk.rpc`; `unary`: the
+    handler of `unary_unary` in place of the scripted one.
+    """
     scripted = Scripted()
-    make = _sync_server if kind == "sync" else _aio_server
-    with make(kind, scripted, intercepted) as (port, activity):
+    make, module = (_sync_server, server_sync) if kind == "sync" else (_aio_server, server_aio)
+    interceptors = module.server_interceptors(limits) if intercepted else []
+    handlers = _decorated(_handlers_of(kind, scripted), limit)
+    if unary is not None:
+        handlers["unary_unary"] = grpc.unary_unary_rpc_method_handler(unary)
+    admissions = interceptors[-1].admissions if interceptors else None
+    with make(handlers, scripted, interceptors) as (port, activity):
         with grpc.insecure_channel(f"127.0.0.1:{port}", (("grpc.use_local_subchannel_pool", 1),)) as channel:
-            yield Running(scripted, channel, activity)
+            yield Running(scripted, channel, activity, admissions)
         scripted.gate.set()
 
 
+def _handlers_of(kind: str, scripted: Scripted) -> dict[str, grpc.RpcMethodHandler]:
+    return {
+        "sync": scripted.plain_handlers,
+        "aio": scripted.async_handlers,
+        "aio-writer": scripted.writer_handlers,
+        "aio-threads": scripted.plain_handlers,
+    }[kind]()
+
+
+def _decorated(handlers: dict[str, grpc.RpcMethodHandler], limit: object) -> dict[str, grpc.RpcMethodHandler]:
+    if limit is None:
+        return handlers
+    decorate = rpc(limit=limit)
+    return {name: rewrapped(handler, decorate, decorate) for name, handler in handlers.items()}
+
+
 @contextmanager
-def _sync_server(_kind: str, scripted: Scripted, intercepted: bool):
-    interceptors = server_sync.server_interceptors() if intercepted else []
+def _sync_server(handlers: dict[str, grpc.RpcMethodHandler], scripted: Scripted, interceptors: list):
     server = grpc.server(futures.ThreadPoolExecutor(8), interceptors=interceptors)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, scripted.plain_handlers()),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    yield port, interceptors[0].activity if interceptors else None
+    yield port, interceptors[-1].activity if interceptors else None
     scripted.gate.set()
     server.stop(2).wait()
 
 
 @contextmanager
-def _aio_server(kind: str, scripted: Scripted, intercepted: bool):
-    handlers = {
-        "aio": scripted.async_handlers,
-        "aio-writer": scripted.writer_handlers,
-        "aio-threads": scripted.plain_handlers,
-    }[kind]()
-    interceptors = server_aio.server_interceptors() if intercepted else []
+def _aio_server(handlers: dict[str, grpc.RpcMethodHandler], scripted: Scripted, interceptors: list):
     pool = DaemonPool()
     with loop_thread() as loop:
 
@@ -228,7 +258,7 @@ def _aio_server(kind: str, scripted: Scripted, intercepted: bool):
             return server, port
 
         server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(20)
-        yield port, interceptors[0].activity if interceptors else None
+        yield port, interceptors[-1].activity if interceptors else None
         scripted.gate.set()
         asyncio.run_coroutine_threadsafe(server.stop(2), loop).result(20)
 
