@@ -67,13 +67,40 @@ def lifecycle(output: str) -> None:
     assert output.splitlines() == [*words, "42/placed", "42/packed", "42/sent", "42/go on elsewhere"]
 
 
+def resilience(out: str) -> None:
+    """About half of the calls meet the fault; the fourth upload is refused, in words that a program can read."""
+    counts, limited = out.strip().splitlines()[-1].split("} ")
+    faults = ast.literal_eval(counts + "}")
+    assert sum(faults.values()) == 200
+    assert 65 <= faults["UNAVAILABLE"] <= 135  # 100 +- 5 standard deviations
+    assert ast.literal_eval(limited) == [
+        *["OK"] * 3,
+        "RESOURCE_EXHAUSTED",
+        "LOCAL_RATE_LIMITED",
+        "with the time to wait",
+    ]
+
+
+def observed(out: str) -> None:
+    """A span of the call and one of its attempt, A66's metrics, and a line of the access log."""
+    last = out.strip().splitlines()[-1]
+    assert last.startswith(
+        "['orders.v1.Orders/Get', 'orders.v1.Orders/Get'] ['grpc_client_call_duration_seconds_bucket'"
+    )
+    assert last.endswith(
+        "{'target': 'xds:///orders', 'method': '/orders.v1.Orders/Get', 'status': 'OK', 'attempts': 1}"
+    )
+
+
 EXPECTED: dict[str, Callable[[str], None]] = {
     "asyncio_client": twenty_calls,
     "calling_application": callers,
     "going_online": lifecycle,
+    "observing": observed,
     "quickstart": twenty_calls,
     "registry_direct": twenty_calls,
     "request_field": field,
+    "resilience": resilience,
     "streaming": streams,
     "unchanged_program": twenty_calls,
     "units": units,
