@@ -20,6 +20,8 @@ _MODULES = {
     "b6": "benchmarks.loss",
     "b7": "benchmarks.start",
     "shim": "benchmarks.shim_cost",
+    "drills": "benchmarks.drills",
+    "overload": "benchmarks.overload",
 }
 _RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -39,12 +39,16 @@ class RouteVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A way that a `share` (0-1) of such calls takes. `cluster` "": the route fails them, for `problem`."""
+    """A way that a `share` (0-1) of such calls takes. `cluster` "": the route fails them, for `problem`.
+
+    `place`: of the route among the verdicts; -1: no route takes them.
+    """
 
     route: str
     cluster: str
     share: float
     problem: str = ""
+    place: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def decide(host: VirtualHost, call: DescribedCall) -> Decision:
             reasons.append(f"takes {share * 100:g} % of the calls")
         verdicts.append(RouteVerdict(route, share, tuple(reasons)))
         if share:
-            taken.extend(_ways(route, left * share))
+            taken.extend(_ways(route, left * share, len(verdicts) - 1))
             left *= 1.0 - share
         if share >= 1.0:
             break
@@ -77,14 +81,19 @@ def decide(host: VirtualHost, call: DescribedCall) -> Decision:
     return Decision(tuple(verdicts), tuple(taken))
 
 
-def _ways(route: Route, share: float) -> list[Taken]:
-    action = route.action
+def _ways(route: Route, share: float, place: int) -> list[Taken]:
+    action, name = route.action, label(route)
     if isinstance(action, NoForward):
-        return [Taken(route.name, "", share, action.reason)]
+        return [Taken(name, "", share, action.reason, place)]
     total = sum(one.weight for one in action.clusters)
     if not total:
-        return [Taken(route.name, "", share, f"route {route.name!r} has no cluster with a weight above 0")]
-    return [Taken(route.name, one.name, share * one.weight / total) for one in action.clusters if one.weight]
+        return [Taken(name, "", share, f"route {name!r} has no cluster with a weight above 0", place)]
+    return [Taken(name, one.name, share * one.weight / total, "", place) for one in action.clusters if one.weight]
+
+
+def label(route: Route) -> str:
+    """Returns the name of a route, or the path of one that has none."""
+    return route.name or f"{route.match.path.kind.value} {route.match.path.value}"
 
 
 def _reasons(route: Route, call: DescribedCall) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from meshsdk.channel.endpoint_states import endpoint_states
 from meshsdk.channel.stack import Target
 from meshsdk.errors import ConfigurationError
-from meshsdk.routing.explained import Decision, DescribedCall, Taken, decide
+from meshsdk.routing.explained import Decision, DescribedCall, Taken, decide, label
 from meshsdk.sight.effective import Effective, filters, policies
 from meshsdk.sight.meshes import engines
 
@@ -75,15 +75,15 @@ def _view(target: Target, call: DescribedCall, scope: Any, node: str, progress: 
 
 
 def _routes(decision: Decision) -> list[dict[str, object]]:
-    return [{"route": one.route.name, "share": one.share, "reasons": list(one.reasons)} for one in decision.verdicts]
+    return [{"route": label(one.route), "share": one.share, "reasons": list(one.reasons)} for one in decision.verdicts]
 
 
 def _way(target: Target, way: Taken, call: DescribedCall, decision: Decision, now: float) -> dict[str, object]:
     routes = target.routes
     told: dict[str, object] = {"route": way.route, "cluster": way.cluster, "share": way.share, "problem": way.problem}
-    route = next((one.route for one in decision.verdicts if one.share > 0 and one.route.name == way.route), None)
-    if routes is None or route is None or not way.cluster:
+    if routes is None or not way.cluster:
         return told
+    route = decision.verdicts[way.place].route
     balancer = routes.balancer(way.cluster)
     if balancer is None:
         broken = routes.snapshot.clusters.get(way.cluster)
