@@ -146,7 +146,7 @@ def test_pushback(lab, backend, shape, pushback, attempts):
 
 def test_pushback_beyond_the_deadline(lab, backend, shape):
     """An attempt that pushback puts off beyond the deadline is not waited for."""
-    caller = opened(lab, backend, most=3)
+    caller = opened(lab, backend, most=3, delay=NEVER)
     ended = caller.ask(shape, b"pushback:60000", timeout=PATIENCE)
     assert (ended.code, ended.details) == (grpc.StatusCode.UNAVAILABLE, "scripted to push back")
     assert len(backend.executed) == 1
@@ -165,7 +165,7 @@ def test_cancelled(lab, backend, other, shape):
 
 def test_cancelled_between_attempts(lab, backend, shape):
     """A call that waits for its next attempt is cancelled at once."""
-    caller = opened(lab, backend)
+    caller = opened(lab, backend, delay=NEVER)
     running = caller.start(shape, b"pushback:60000")
     wait_until(lambda: backend.executed)
     time.sleep(0.05)  # the answer must have come; were it late, the call would be cancelled while it runs
@@ -203,16 +203,16 @@ def test_streams_of_requests_are_not_hedged(lab, backend, other, shape):
     """A call with a stream of requests is one attempt, which no delay cuts short."""
     caller = opened(lab, backend, other)
     assert float(caller.ask(shape, b"remaining:").answers[0]) > 2
-    assert caller.ask(shape, b"hang:", timeout=0.2).code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caller.ask(shape, b"hang:", timeout=0.6).code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert sum(executed(b"hang:", backend, other)) == 1
-    assert caller.ask(shape, b"hang:0", timeout=0.2).code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caller.ask(shape, b"hang:0", timeout=0.6).code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert sum(executed(b"hang:0", backend, other)) == 1
 
 
 def test_no_budget(lab, backend, other, shape):
     """Without room in the budget of retries the first attempt is the only one."""
     caller = opened(lab, backend, other, breakers=CircuitBreakers(max_retries=0))
-    assert caller.ask(shape, b"hang:0", timeout=0.2).code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caller.ask(shape, b"hang:0", timeout=0.6).code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert sum(executed(b"hang:0", backend, other)) == 1
 
 
