@@ -29,14 +29,14 @@ _TOO_LATE = ("not within", "Timeout")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Has a test of real processes run once more where something took too long: they share two cores with others.
+    """Has a test of real servers run once more: they share two cores with others. Of processes where it took too long.
 
     The report lists each one that did (`RERUN`), so what fails now and then is seen; a test that fails twice fails.
     """
     for item in items:
         if _HERE / "e2e" in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=_TOO_LATE))
-        elif _HERE / "contract" / "registries" in item.path.parents:
+        elif _HERE / "contract" in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
