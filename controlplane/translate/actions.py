@@ -22,6 +22,8 @@ from controlplane.translate.units import Branch, own_cluster
 from controlplane.translate.view import View
 from meshsdk.model.policy import HashHeader, Hedging
 
+# What Envoy itself makes of a server that cannot be reached or is lost, where gRPC says UNAVAILABLE.
+_LOST = ("connect-failure", "refused-stream", "reset")
 _DRAWS = 5  # of an endpoint that the call has not tried, before any is taken; as Istio has it
 
 
@@ -91,7 +93,8 @@ def _hedge(action: route_pb2.RouteAction, hedging: Hedging) -> None:
     """
     action.hedge_policy.hedge_on_per_try_timeout = True
     policy = action.retry_policy
-    policy.retry_on = ",".join(sorted(name.lower().replace("_", "-") for name in hedging.non_fatal))
+    names = {name.lower().replace("_", "-") for name in hedging.non_fatal}
+    policy.retry_on = ",".join(sorted(names | set(_LOST if "unavailable" in names else ())))
     policy.num_retries.value = hedging.max_attempts - 1
     policy.per_try_timeout.CopyFrom(duration(hedging.delay))
 

@@ -2,7 +2,8 @@
 
 Beyond A44: `retriable-headers` with their matchers, and `previous_hosts` among the host predicates. Conditions about
 what never reached a server (`connect-failure`, `refused-stream`, `reset-before-request`) always hold here: such a call
-goes to another endpoint whatever the policy says. Every other condition is listed.
+goes to another endpoint whatever the policy says. `reset` is part of `unavailable`: a call whose connection is lost
+ends UNAVAILABLE here. Every other condition is listed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _STATUSES = {
 }
 _BY_HEADERS = "retriable-headers"
 _UNSENT = frozenset({"connect-failure", "refused-stream", "reset-before-request"})
+_RESET = "reset"
 _PREVIOUS_HOSTS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 _PREVIOUS_HOSTS_NAME = "envoy.retry_host_predicates.previous_hosts"
 _SHOWN = 40  # characters of a foreign condition that are listed
@@ -72,7 +74,8 @@ def retry_policy(policy: Any, path: str) -> RetryPolicy | None:
 def without_effect(policy: Any) -> set[str]:
     """Returns what of a policy has no effect here: conditions as `retry_on.<condition>`, host predicates likewise."""
     conditions = _conditions(policy)
-    found = {f"retry_on.{name[:_SHOWN]}" for name in conditions - _STATUSES.keys() - _UNSENT - {_BY_HEADERS}}
+    known = _STATUSES.keys() | _UNSENT | {_BY_HEADERS} | ({_RESET} if "unavailable" in conditions else set())
+    found = {f"retry_on.{name[:_SHOWN]}" for name in conditions - known}
     if policy.retriable_headers and _BY_HEADERS not in conditions:
         found.add("retriable_headers")
     if _BY_HEADERS in conditions and not policy.retriable_headers:

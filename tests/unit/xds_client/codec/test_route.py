@@ -195,6 +195,15 @@ def test_retry_policy() -> None:
     )
 
 
+def test_reset_is_part_of_unavailable() -> None:
+    """A lost connection is UNAVAILABLE here: `reset` has an effect beside `unavailable`, and none without it."""
+    beside = action(retry_policy={"retry_on": "unavailable,reset"})
+    assert forward(beside).retry == RetryPolicy(frozenset({"UNAVAILABLE"}))
+    assert decoded(beside).ignored == ()
+    alone = action(retry_policy={"retry_on": "internal,reset"})
+    assert decoded(alone).ignored == ("virtual_hosts.routes.route.retry_policy.retry_on.reset",)
+
+
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
