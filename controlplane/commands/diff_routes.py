@@ -34,6 +34,7 @@ class _Routes:
         documents = load(path) if path.is_dir() else load_file(path)
         self._configuration = Configuration.of(entry.resource for entry in merge(documents).entries)
         self._counting = counting_pairs(self._configuration)
+        self._applications = {value for name, value in self._counting if name == "app"}
         self._hosts = self._configuration.hosts()
         self._deciders: dict[object, Any] = {}
         self._known: dict[RecordedCall, str] = {}
@@ -50,7 +51,11 @@ class _Routes:
         return known
 
     def _decider(self, call: RecordedCall) -> Any:
-        view = view_of(dict(call.labels), call.app, "meshsdk", counting=self._counting)
+        labels = {
+            name: value for name, value in call.labels if (name, value) in self._counting
+        }  # others decide nothing
+        app = call.app if call.app in self._applications else ""
+        view = view_of(labels, app, "meshsdk", counting=self._counting)
         key = (call.host, view)
         if key not in self._deciders:
             found = None
@@ -73,9 +78,12 @@ def _words(taken: Any) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Compares; prints what changes, the most frequent first. Raises ConfigurationError for what cannot be read."""
     old, new = _Routes(Path(arguments.old)), _Routes(Path(arguments.new))
-    calls = changed = 0
+    calls = changed = apart = 0
     changes: Counter[_Change] = Counter()
     for call in read(Path(arguments.traffic)):
+        if not call.host:
+            apart += call.count
+            continue
         calls += call.count
         before, after = old.way(call), new.way(call)
         if before != after:
@@ -84,9 +92,10 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [(str(count), *change) for change, count in changes.most_common()]
     if arguments.output == "json":
         listed = [{**dict(zip(_COLUMNS, row, strict=True)), "calls": int(row[0])} for row in rows]
-        say(json.dumps({"calls": calls, "changed": changed, "changes": listed}, indent=2))
+        say(json.dumps({"calls": calls, "changed": changed, "not_here": apart, "changes": listed}, indent=2))
         return OK
-    say(f"{calls} calls, {changed} would go elsewhere")
+    others = f"; {apart} to targets that are not of this control plane are left out" if apart else ""
+    say(f"{calls} calls, {changed} would go elsewhere{others}")
     if rows:
         table(rows, _COLUMNS)
     return OK

@@ -21,7 +21,10 @@ _MAX_ITEMS = 256  # metadata, fields or labels of one call
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """`count` such calls of the application `app` to `host`. `fields` None: no request was recorded."""
+    """`count` such calls of the application `app` to `host`. `fields` None: no request was recorded.
+
+    `host` is "" for a target that is not of this control plane: an authority of its own, `mesh:///`, `dns:///` ...
+    """
 
     host: str
     method: str
@@ -55,8 +58,8 @@ def _call(line: bytes, where: str) -> RecordedCall:
     if not isinstance(found, dict):
         raise ConfigurationError(f"{where}: not an object")
     target, method = (_text(found, name, where) for name in ("target", "method"))
-    host = target.rpartition("/")[2]
-    if not (host and method.startswith("/") and method.count("/") == 2):  # noqa: PLR2004 - /package.Service/Method
+    host = _host(target)
+    if not (target and method.startswith("/") and method.count("/") == 2):  # noqa: PLR2004 - /package.Service/Method
         raise ConfigurationError(f"{where}: needs a target (xds:///NAME) and a method (/package.Service/Method)")
     count = found.get("count", 1)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
@@ -70,6 +73,14 @@ def _call(line: bytes, where: str) -> RecordedCall:
         tuple(_texts(found, "labels", where)),
         count,
     )
+
+
+def _host(target: str) -> str:
+    """Returns the service of `xds:///NAME`, or of a bare name; "" for what others answer."""
+    scheme, mark, rest = target.partition(":///")
+    if not mark:
+        return "" if "/" in target else target
+    return rest if scheme == "xds" else ""
 
 
 def _text(found: Mapping[str, object], name: str, where: str) -> str:

@@ -47,14 +47,12 @@ class Backend:
     overriding `in_flight`. `load` is a frozen value that any thread replaces.
     """
 
-    __slots__ = ("appeared", "calls", "ejected", "endpoint", "incarnation", "load", "problem", "state", "watch")
+    __slots__ = ("appeared", "calls", "ejected", "endpoint", "incarnation", "load", "state", "watch")
 
     def __init__(self, endpoint: Endpoint, calls: list[None] | None = None) -> None:
         """Starts IDLE; `calls` may be shared with other backends over the same connection."""
         self.endpoint = endpoint
         self.state = Connectivity.IDLE
-        self.problem = ""
-        """Why the last attempt to connect failed, in words; for the error of a call that finds nothing connected."""
         self.appeared: float | None = None
         """When a picker first saw it READY (unix seconds, set by `picker.build`): the start of its slow start."""
         self.incarnation = 0.0

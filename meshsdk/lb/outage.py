@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from meshsdk.lb.backend import Backend, Connectivity
 from meshsdk.lb.selection import Selection
 from meshsdk.lb.survey import Survey
 
@@ -24,21 +22,21 @@ class Failing:
     reason: str
 
 
-def outage(selection: Selection, seen: Survey, backends: Mapping[str, Backend]) -> Waiting | Failing:
+def outage(selection: Selection, seen: Survey) -> Waiting | Failing:
     """Tells why `selection` has no picker, and whether that may change by itself soon."""
     name = f"cluster {selection.cluster!r}"
     localities = [view for group in seen.groups for view in group.localities]
     pending = sum(view.pending for view in localities)
     failed = sum(view.failed for view in localities)
     if pending:
-        others = f"; {failed} failed to connect{_last_problem(selection, backends)}" if failed else ""
+        others = f"; {failed} failed to connect" if failed else ""
         return Waiting(f"{name}: connecting to {pending} endpoint{'s' * (pending > 1)}{others}")
     ejected = sum(len(view.ejected) for view in localities)
     if failed:
         whole = failed + ejected
         count = f"{failed} of {whole} endpoints" if whole > 1 else "its only endpoint"
         others = f"; {ejected} ejected as outliers" if ejected else ""
-        return Failing(f"{name}: {count} failed to connect{_last_problem(selection, backends)}{others}")
+        return Failing(f"{name}: {count} failed to connect{others}")
     return Failing(f"{name} {_why_none(selection, ejected)}")
 
 
@@ -53,11 +51,3 @@ def _why_none(selection: Selection, ejected: int) -> str:
         return "; ".join(("has no endpoints", *selection.problems))
     words = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
     return "; ".join((f"has no usable endpoint: {words}", *selection.problems))
-
-
-def _last_problem(selection: Selection, backends: Mapping[str, Backend]) -> str:
-    for address in selection.endpoints:
-        backend = backends.get(address)
-        if backend is not None and backend.state is Connectivity.FAILED and backend.problem:
-            return f" ({address}: {backend.problem})"
-    return ""

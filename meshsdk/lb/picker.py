@@ -84,7 +84,7 @@ def build(
         note_appearance(((one, backends[address]) for address, one in known if address in backends), now)
     active = _active(seen)
     if not active:
-        return outage(selection, seen, backends)
+        return outage(selection, seen)
     site = _Site(selection, backends, now, draw)
     views = (*(view for _, view in active), *seen.groups, *seen.spare)
     everyone = tuple(backend for view in views for backend in view.ready)

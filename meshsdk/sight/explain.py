@@ -15,6 +15,7 @@ from meshsdk.errors import ConfigurationError
 from meshsdk.routing.explained import Decision, DescribedCall, Taken, decide, label
 from meshsdk.sight.effective import Effective, filters, policies
 from meshsdk.sight.meshes import engines
+from meshsdk.sight.reaching import explain_failures
 
 _MAX_ITEMS = 256  # metadata, or fields, of the call that is asked about
 
@@ -31,6 +32,7 @@ def explanation(asked: Mapping[str, Any]) -> dict[str, object]:
     if not found:
         known = sorted({one.name for engine in engines() for scope in engine.scopes() for one in scope.targets()})
         raise ConfigurationError(f"no channel to {target!r} is open here; open are: {', '.join(known) or 'none'}")
+    explain_failures(found)
     return {"target": target, "method": call.method, "views": found}
 
 

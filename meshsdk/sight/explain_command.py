@@ -72,6 +72,7 @@ def _fields(given: list[str]) -> dict[str, list[str]]:
 def _tried(arguments: argparse.Namespace, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """Resolves the target in this process, lets endpoints connect for a moment, and explains."""
     from meshsdk.sight.explain import described, explained  # noqa: PLC0415 - asking a live process needs no gRPC
+    from meshsdk.sight.reaching import explain_failures  # noqa: PLC0415 - see above
 
     call = described(asked)
     with _mesh(arguments) as mesh:
@@ -83,6 +84,7 @@ def _tried(arguments: argparse.Namespace, asked: Mapping[str, Any]) -> Mapping[s
             while True:
                 views = list(explained(mesh, arguments.target, call))
                 if time.monotonic() >= until or _settled(views):
+                    explain_failures(views)
                     return {"target": arguments.target, "method": call.method, "views": views}
                 time.sleep(0.05)
         finally:
@@ -137,6 +139,8 @@ def _way_lines(way: Mapping[str, Any]) -> Iterator[str]:
     for one in way.get("breakers", ()):
         words = f"{one['running']} of {one['limit']} running, {one['waiting']} waiting, {one['refused']} refused"
         yield f"    breaker of {one['cluster']}, {one['priority']}: {words}"
+    if way["cluster"] and not any(one["takes"] for one in way.get("endpoints", ())):
+        yield "    nothing takes calls there now"
     for one in way.get("endpoints", ()):
         mark = "in " if one["takes"] else "out"
         place = f"priority {one['priority']}, {one['locality'] or 'no locality'}"

@@ -148,7 +148,7 @@ def test_a_live_process(client, surroundings, backend):
     assert [(one["cluster"], one["limit"], one["running"]) for one in way["breakers"]] == [("orders|v1", 7, 0)]
     ends = {one["address"]: (one["takes"], one["why"]) for one in way["endpoints"]}
     assert ends[f"127.0.0.1:{backend}"] == (True, "connected")
-    assert ends["127.0.0.1:1"][0] is False
+    assert ends["127.0.0.1:1"] == (False, "failed: Connection refused")
 
 
 def test_a_request_field_decides(client, surroundings):
@@ -170,6 +170,8 @@ def test_from_yaml(tmp_path, yaml):
     code, out, err = explain(os.environ, "--config", str(tmp_path / "mesh.yaml"))
     assert (code, err) == (0, "")
     assert "100 % of the calls go to cluster 'orders|v1' by route 'rest'" in out
+    _, out, _ = explain(os.environ, "--config", str(tmp_path / "mesh.yaml"), "--field", "user.tier=gold")
+    assert "nothing takes calls there now" in out, "no endpoint is of version v2"
 
 
 def test_from_the_cache(client, surroundings):

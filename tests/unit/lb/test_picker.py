@@ -207,17 +207,16 @@ def test_draining_endpoints_do_not_lower_availability() -> None:
     [
         ([IDLE, CONNECTING], Waiting, "cluster 'orders': connecting to 2 endpoints"),
         ([CONNECTING, FAILED], Waiting, "cluster 'orders': connecting to 1 endpoint; 1 failed to connect"),
-        ([FAILED, FAILED], Failing, "cluster 'orders': 2 of 2 endpoints failed to connect (10.0.0.0:80: no route)"),
-        ([FAILED], Failing, "cluster 'orders': its only endpoint failed to connect (10.0.0.0:80: no route)"),
+        ([FAILED, FAILED], Failing, "cluster 'orders': 2 of 2 endpoints failed to connect"),
+        ([FAILED], Failing, "cluster 'orders': its only endpoint failed to connect"),
     ],
 )
 def test_without_a_connection_calls_wait_or_fail(states: list[Connectivity], kind: type, words: str) -> None:
-    """While an attempt is due calls wait; when all have failed they fail, and the reason counts and quotes."""
+    """While an attempt is due calls wait; when all have failed they fail, and the reason counts."""
     chosen = selected(locality(endpoints(len(states))))
     made = backends(chosen)
     for number, state in enumerate(states):
         made[address(number)].state = state
-    made[address(0)].problem = "no route"
     assert outcome(chosen, made) == kind(words)
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from controlplane.cli import main
+from controlplane.commands import diff_routes
 
 SERVICE = """
 apiVersion: networking.istio.io/v1
@@ -91,6 +92,23 @@ def test_metadata_fields_and_callers(compare):
         "fails: no route matches /shop.Carts/Get": (1, "orders|v1"),
     }
     assert [one["calls"] for one in found["changes"]] == [100, 5, 1, 1, 1], "the most frequent change comes first"
+
+
+@pytest.mark.parametrize("target", ["mesh:///orders", "xds://other/orders", "dns:///orders", "10.0.0.1:80/x"])
+def test_targets_of_others(compare, target):
+    """Calls that this control plane does not route are counted apart, whatever their names."""
+    code, printed = compare({**call(count=4), "target": target}, call(), form="table")
+    assert code == 0
+    assert printed.out.startswith("1 calls, 1 would go elsewhere; 4 to targets that are not of this control plane")
+
+
+def test_labels_that_nobody_asks_for(compare, monkeypatch):
+    """Calls that differ in labels and applications which no rule names are decided once."""
+    made = []
+    real = diff_routes.route_configuration
+    monkeypatch.setattr(diff_routes, "route_configuration", lambda *given: made.append(given) or real(*given))
+    compare(*[call(app=f"a{n}", labels={"pod": f"p{n}"}) for n in range(20)], call(app="batch"))
+    assert len(made) == 3, "the old one once, the new one for batch and for all others"
 
 
 def test_equal_configurations(compare):
