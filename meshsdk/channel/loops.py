@@ -131,7 +131,7 @@ class LoopScope(Scope):
             for watched in self._watched.values():
                 watched.watch.cancel()
             self._watched.clear()
-            self.pool.forget()
+            self.pool.abandon()
 
     def _look(self) -> None:
         self._timer = self.loop.call_later(self.look(), self._look)

@@ -54,6 +54,26 @@ _LONGEST_FAREWELL = 60.0  # seconds that an announced end counts; four drains
 NOBODY = Tally(Place((), ""))  # counts what nobody is told
 
 
+class _Gone:
+    """The link of a connection that was abandoned."""
+
+    channel: Any = None
+
+    def ready(self) -> bool:
+        """Never."""
+        return False
+
+    def probe(self) -> Connectivity:
+        """See `Link.probe`."""
+        return Connectivity.FAILED
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+_GONE = _Gone()
+
+
 class Connection:
     """One pooled link.
 
@@ -199,6 +219,17 @@ class Pool:
         """Drops all without closing: after a fork the links are the parent's."""
         self._connections = {}
         self._leaving = []
+
+    def abandon(self) -> None:
+        """Drops all with the event loop that they were made in, which is closed: nothing can be closed on it any more.
+
+        The native channels go now, whoever still holds a connection: grpc.aio deals with the ends of a closed loop's
+        calls in the next loop, each an error on stderr, unless its last channel went in between.
+        """
+        for connection in (*self._connections.values(), *self._leaving):
+            connection.link = _GONE
+            connection.ready = _GONE.ready
+        self.forget()
 
     def __len__(self) -> int:
         return len(self._connections)

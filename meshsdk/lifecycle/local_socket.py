@@ -40,9 +40,12 @@ class LocalSocket:
             connection.close()
         self.path = checked_length(directory / f"{os.getpid()}-{next(_numbers)}{suffix}")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(self.path))
-        self.path.chmod(0o600)
+        # By its name only once it listens: whoever finds a name where nobody listens takes it for one of the dead.
+        unnamed = checked_length(self.path.with_suffix(f"{suffix}-"))
+        self._listener.bind(str(unnamed))
+        unnamed.chmod(0o600)
         self._listener.listen(8)
+        unnamed.rename(self.path)
         self._closed = False  # written by `close` only
         self._thread = threading.Thread(target=self._run, name=f"meshsdk{suffix}", daemon=True)
         self._thread.start()

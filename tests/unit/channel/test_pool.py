@@ -116,6 +116,19 @@ def test_forget_closes_nothing():
     assert len(world.pool) == 0
 
 
+def test_abandon_lets_links_go():
+    """With its event loop a link goes at once, though balancers and calls still hold the connection."""
+    world = World()
+    held, leaving = world.pool.acquire("a:1", "orders"), world.pool.acquire("b:1", "orders")
+    world.pool.release(leaving, world.now)
+    links = [held.link, leaving.link]
+    world.pool.abandon()
+    assert world.open == {"a:1", "b:1"}  # a closed loop closes nothing
+    assert held.link not in links
+    assert leaving.link not in links
+    assert (held.ready(), held.probe(), len(world.pool)) == (False, FAILED, 0)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["acquire", "release", "call", "end", "sweep"]))))
 def test_no_connection_leaks_or_closes_early(steps):
     """Whatever the order: a used connection and one with calls is open, and in the end each was closed exactly once."""
