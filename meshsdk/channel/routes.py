@@ -29,10 +29,11 @@ class Routes:
     """What calls of one target read: routes, plans and balancers of one snapshot. Read-only after init, save caches.
 
     Thread rules: any thread adds to `lanes` (methods whose calls all take one lane; a `Hold` stands for one that is
-    planned) and `_told`; two that race add equal entries, to no harm.
+    planned), `_ready` (the same for calls whose route depends on more than the method) and `_told`; two that race add
+    equal entries, to no harm.
     """
 
-    __slots__ = ("_balancers", "_broken", "_methods", "_plans", "_told", "lanes", "snapshot", "table")
+    __slots__ = ("_balancers", "_broken", "_methods", "_plans", "_ready", "_told", "lanes", "snapshot", "table")
     table: RouteTable
 
     def __init__(
@@ -62,6 +63,7 @@ class Routes:
             for name, entry in snapshot.clusters.items()
             if isinstance(entry, ResolvedCluster) and (said := entry.methods)
         }
+        self._ready: dict[tuple[int, str], Lane | Hold] = {}  # by the `id` of the route's destination, and method
         self._told: set[str] = set()
 
     @property
@@ -92,12 +94,17 @@ class Routes:
         if route.forward is None:
             return Hold(HoldKind.REFUSED, route.problem)
         way = route.destination(random.random)
+        ready = self._ready.get((id(way), method))
+        if ready is not None:
+            return ready
         balancer = self._balancers.get(way.cluster)
         if balancer is None:
             problem = self._broken.get(way.cluster, f"cluster {way.cluster} is not configured")
             return Hold(HoldKind.FAILING, problem)
         lane = self._lane(route, route.forward, way, method, balancer)
         found: Lane | Hold = lane if lane.plan is None else Hold(HoldKind.PLANNED, "", lane)
+        if len(self._ready) < _MAX_LANES:
+            self._ready[id(way), method] = found
         if plan.unconditional is route and route.single is not None and len(self.lanes) < _MAX_LANES:
             self.lanes[method] = found
         return found
