@@ -44,7 +44,8 @@ class Mesh:
         """
         self._engine = engine.load(bootstrap, clock)
         with _meshes_lock:
-            _meshes[next(_numbers)] = self
+            self._number = next(_numbers)
+            _meshes[self._number] = self
 
     def channel(
         self,
@@ -109,6 +110,8 @@ class Mesh:
 
     def close(self) -> None:
         """Closes every channel, connection and stream of this mesh. Idempotent."""
+        with _meshes_lock:
+            _meshes.pop(self._number, None)
         self._engine.close()
 
     def __enter__(self) -> Self:
@@ -125,8 +128,17 @@ _meshes_lock = threading.Lock()
 _numbers = itertools.count()
 
 
+def _renew_locks() -> None:
+    """In a forked child: a thread of the parent, which does not exist here, may hold them."""
+    global _lock, _meshes_lock
+    _lock, _meshes_lock = threading.Lock(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
+
+
 def meshes() -> list[Mesh]:
-    """Returns the meshes of this process that are in use, in the order of their making."""
+    """Returns the meshes of this process that are open, in the order of their making."""
     with _meshes_lock:
         return [mesh for _, mesh in sorted(_meshes.items())]
 

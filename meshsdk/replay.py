@@ -6,6 +6,7 @@ has asked for that type as often as the recorded client had when it came. It car
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.message import DecodeError
 
 from meshsdk.errors import ConfigurationError
 from meshsdk.xds_client.recording import Recorded, read
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 _METHODS = {"sotw": "StreamAggregatedResources", "delta": "DeltaAggregatedResources"}
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _PATIENCE = 0.5  # seconds between looks at whether a client is still there
+_MOST_STREAMS = 64  # at once; each has two threads
+_LOG = logging.getLogger(__name__)
+_FORMS: dict[tuple[str, bool], Any] = {  # by transport, and whether the client sent it
+    ("sotw", True): discovery_pb2.DiscoveryRequest,
+    ("sotw", False): discovery_pb2.DiscoveryResponse,
+    ("delta", True): discovery_pb2.DeltaDiscoveryRequest,
+    ("delta", False): discovery_pb2.DeltaDiscoveryResponse,
+}
 
 
 class _Asked:
@@ -61,20 +71,34 @@ class _Asked:
 
 
 class Replay:
-    """Serves a recording on a free loopback port until it is closed. A context manager; safe from any thread."""
+    """Serves a recording on a free loopback port until it is closed. A context manager; safe from any thread.
+
+    At most 64 streams at once; more are refused with RESOURCE_EXHAUSTED.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Raises ConfigurationError for a file that is no recording, or has no stream."""
+        """Raises ConfigurationError for a file that is no recording, has no stream, or one that cannot be replayed."""
         streams: dict[int, list[Recorded]] = {}
-        for one in read(path):
+        for number, one in enumerate(read(path), 1):
+            _check(one, f"{path}:{number}")
             streams.setdefault(one.stream, []).append(one)
         if not streams:
             raise ConfigurationError(f"{path} holds no stream")
+        for stream, said in streams.items():
+            if len({one.transport for one in said}) > 1:
+                raise ConfigurationError(f"{path}: stream {stream} is of two transports; every stream has one")
+            if not any(one.client for one in said):
+                raise ConfigurationError(f"{path}: stream {stream} has no message of its client, who speaks first")
         self._streams = list(streams.values())
         self._lock = threading.Lock()
         self._given: Counter[str] = Counter()
         self.transport = self._streams[-1][0].transport
-        self._server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
+        if len({stream[0].transport for stream in self._streams}) > 1:
+            words = "%s has streams of both transports: its bootstrap asks for %s, the last one's, and sees only those"
+            _LOG.warning(words, path, self.transport)
+        pool = futures.ThreadPoolExecutor(_MOST_STREAMS)
+        options = [("grpc.so_reuseport", 0)]
+        self._server = grpc.server(pool, options=options, maximum_concurrent_rpcs=_MOST_STREAMS)
         handlers: Any = {
             name: grpc.stream_stream_rpc_method_handler(self._handler(transport))
             for transport, name in _METHODS.items()
@@ -122,6 +146,16 @@ class Replay:
         return handle
 
 
+def _check(one: Recorded, place: str) -> None:
+    form = _FORMS[one.transport, one.client]
+    try:
+        named = bool(form.FromString(one.message).type_url)
+    except DecodeError:
+        named = False
+    if not named:
+        raise ConfigurationError(f"{place}: its message is no {form.DESCRIPTOR.name} that names a type")
+
+
 def _listen(requests: Iterable[bytes], asked: _Asked) -> None:
     try:
         for message in requests:
@@ -139,8 +173,7 @@ def _said(stream: list[Recorded], asked: _Asked, transport: str) -> Iterator[byt
         if one.client:
             then.hear(one.message)
             continue
-        kind = discovery_pb2.DeltaDiscoveryResponse.FromString(one.message).type_url if transport == "delta" else ""
-        kind = kind or discovery_pb2.DiscoveryResponse.FromString(one.message).type_url
+        kind = _FORMS[transport, False].FromString(one.message).type_url
         with asked.changed:
             while asked.times[kind] < then.times[kind] and not asked.ended:
                 asked.changed.wait(_PATIENCE)

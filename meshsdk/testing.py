@@ -249,6 +249,7 @@ def replay(path: str | Path) -> Replay:
 
         with meshsdk.testing.replay("xds.jsonl") as plane, meshsdk.Mesh(plane.bootstrap()) as mesh: ...
 
-    Raises ConfigurationError for a file that is none.
+    One file a process; a forked child appends `.PID` unless `{pid}` is in the name. Raises ConfigurationError for a
+    file that is none, or cannot be replayed.
     """
     return Replay(Path(path))

@@ -53,7 +53,8 @@ def _rest(rows: Iterable[Mapping[str, Any]], seconds: float) -> list[dict[str, A
         return []
     counts: Counter[str] = Counter()
     for row in listed:
-        for field in FIELDS[1:]:
-            counts[field] += row[field]
+        for field in FIELDS:
+            if field != "succeeded":
+                counts[field] += row[field]
         counts["succeeded"] += row["calls"] - row["failed"] - row["cancelled"]
     return [_row(f"({len(listed)} more)", counts, 0, seconds)]

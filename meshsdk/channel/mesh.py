@@ -248,6 +248,7 @@ class Mesh:
         for scope in (*self._threads.values(), *self._loops.values()):
             scope.pool.forget()
         self._start()
+        measure(self)
         for channel in list(self._channels):
             channel.after_fork_in_child()
 

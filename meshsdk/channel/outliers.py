@@ -7,12 +7,11 @@ picked is the picker's matter. It never reads a clock.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Mapping
 
 from meshsdk.channel.attempt_watch import Judged
 from meshsdk.channel.pool import PooledBackend
-from meshsdk.lb.outlier import Cause, Detector, Ejection
+from meshsdk.lb.outlier import Detector, Ejection
 from meshsdk.lb.selection import Selection
 from meshsdk.model.snapshot import ResolvedCluster
 
@@ -85,11 +84,6 @@ class Outliers:
         return {address: one for detector in self._detectors.values() for address, one in detector.ejections.items()}
 
     @property
-    def totals(self) -> Mapping[Cause, int]:
-        """How many ejections there were, by cause, since the cluster came."""
-        return sum((detector.totals for detector in self._detectors.values()), Counter[Cause]())
-
-    @property
-    def overflows(self) -> int:
-        """How many were spared because enough endpoints were out."""
-        return sum(detector.overflows for detector in self._detectors.values())
+    def detectors(self) -> tuple[Detector, ...]:
+        """Those in force, which count `totals` and `overflows` each since its cluster came."""
+        return tuple(self._detectors.values())

@@ -73,7 +73,7 @@ class Detector:
     and `overflows`, and counts in what `counts` gave. `ejections` is replaced, never changed.
     """
 
-    __slots__ = ("_config", "_draw", "_members", "_next", "_swept", "ejections", "overflows", "totals")
+    __slots__ = ("__weakref__", "_config", "_draw", "_members", "_next", "_swept", "ejections", "overflows", "totals")
 
     def __init__(self, config: OutlierDetection, draw: Callable[[], float], now: float) -> None:
         """`draw` gives numbers in [0, 1)."""

@@ -24,6 +24,10 @@ class DrainCounts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.renew()
+
+    def renew(self) -> None:
+        """In a forked child, which counts from zero: drains, and threads that hold the lock, are the parent's."""
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._running: dict[int, tuple[str, float]] = {}
@@ -40,6 +44,8 @@ class DrainCounts:
     def ended(self, number: int, *, quiet: bool) -> None:
         """It is over; `quiet`: no call was running any more."""
         with self._lock:
+            if number not in self._running:
+                return  # it began in the parent of this process
             app, _ = self._running.pop(number)
             self._ended[app, "quiet" if quiet else "timeout"] += 1
 
@@ -59,4 +65,4 @@ class DrainCounts:
 
 
 DRAINS = DrainCounts()
-SWITCH.add(DRAINS.families)
+SWITCH.add(DRAINS.families, DRAINS.renew)

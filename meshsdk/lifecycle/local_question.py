@@ -19,7 +19,7 @@ GONE: Mapping[str, Any] = {"gone": True}
 def ask(path: Path, question: Mapping[str, object], until: float, most: int = _PART) -> Mapping[str, Any] | None:
     """Asks once, until `until` (monotonic) at the latest; returns the answer, `GONE`, or None for no answer.
 
-    `most`: bytes of the answer; a longer one is none.
+    `most`: bytes of the answer; of a longer one, that it is too long is the answer: `{"problem": "..."}`.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_CONNECTING)
@@ -43,8 +43,10 @@ def _exchange(
     while not answer.endswith(b"\n"):
         connection.settimeout(max(_TICK, until - time.monotonic()))
         part = connection.recv(_PART)
-        if not part or len(answer) + len(part) > most:
+        if not part:
             return None
+        if len(answer) + len(part) > most:
+            return {"problem": f"its answer is longer than the {most} bytes that are read"}
         answer += part
     report = json.loads(answer)
     return report if isinstance(report, dict) else None

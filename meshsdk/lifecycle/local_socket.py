@@ -1,8 +1,8 @@
 """A Unix socket of this user's on which a process answers questions: one line of JSON asks, one line answers.
 
 The control socket of a service and the admin socket of a process are such. Questions are answered one after the other
-on a thread of their own; a peer that is slow to ask or to read holds it up for a second each. What is no question is
-answered with `{"problem": "..."}`.
+on a thread of their own; a peer that is slow to ask or to read holds it up for a second each. What is no question, and
+one that cannot be answered, is answered with `{"problem": "..."}`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Answer = Callable[[Mapping[str, Any]], Mapping[str, object]]
 
 _LOG = logging.getLogger("meshsdk.lifecycle")
 _MAX_LINE = 64 * 1024  # bytes of a question
+_MOST_WORDS = 200  # characters of an error
 _PATIENCE = 1.0  # seconds for a peer to ask its whole question, and to read the answer
 _numbers = itertools.count()  # its `next` is atomic
 
@@ -76,18 +77,22 @@ class LocalSocket:
                 try:
                     answer = self._answered(_line(connection, time.monotonic() + _PATIENCE))
                     connection.settimeout(_PATIENCE)  # of all of it: sendall counts it down
-                    connection.sendall(json.dumps(answer).encode() + b"\n")
+                    connection.sendall(answer.encode() + b"\n")
                 except Exception as error:  # noqa: BLE001 - whatever it was, the next question is answered
                     _LOG.debug("local socket %s: a question came to nothing: %s", self.path.name, error)
 
-    def _answered(self, question: bytes) -> Mapping[str, object]:
+    def _answered(self, question: bytes) -> str:
         try:
             asked = json.loads(question)
         except (ValueError, RecursionError):
-            return {"problem": "not a line of JSON"}
+            return json.dumps({"problem": "not a line of JSON"})
         if not isinstance(asked, dict):
-            return {"problem": "not an object of JSON"}
-        return self._answer(asked)
+            return json.dumps({"problem": "not an object of JSON"})
+        try:
+            return json.dumps(self._answer(asked))
+        except Exception as error:  # noqa: BLE001 - whatever it was, who asked is told
+            _LOG.warning("local socket %s: a question could not be answered", self.path.name, exc_info=True)
+            return json.dumps({"problem": f"cannot be answered: {type(error).__name__}: {str(error)[:_MOST_WORDS]}"})
 
 
 def _line(connection: socket.socket, deadline: float) -> bytes:

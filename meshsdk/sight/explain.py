@@ -41,15 +41,22 @@ def described(asked: Mapping[str, Any]) -> DescribedCall:
     method, metadata, fields = asked.get("method"), asked.get("metadata", []), asked.get("fields")
     if not (isinstance(method, str) and method.startswith("/") and method.count("/") == 2):  # noqa: PLR2004 - /S/M
         raise ConfigurationError(f"the method is {str(method)[:80]!r}; give /package.Service/Method")
-    if not isinstance(metadata, list) or len(metadata) > _MAX_ITEMS:
-        raise ConfigurationError(f"metadata: at most {_MAX_ITEMS} pairs")
+    if not isinstance(metadata, list) or len(metadata) > _MAX_ITEMS or not all(map(_is_pair, metadata)):
+        raise ConfigurationError(f"metadata: give a list of at most {_MAX_ITEMS} pairs [key, value] of texts")
     if fields is not None and (not isinstance(fields, dict) or len(fields) > _MAX_ITEMS):
-        raise ConfigurationError(f"fields: at most {_MAX_ITEMS}")
+        raise ConfigurationError(f"fields: give an object of at most {_MAX_ITEMS}: path to a list of texts")
+    for path, texts in (fields or {}).items():
+        if not isinstance(texts, list):
+            raise ConfigurationError(f"fields: {path[:80]!r} is {str(texts)[:80]!r}; give a list of texts")
     return DescribedCall(
         method,
         tuple((str(key).lower(), str(value)) for key, value in metadata),
         None if fields is None else {str(path): tuple(map(str, texts)) for path, texts in fields.items()},
     )
+
+
+def _is_pair(given: object) -> bool:
+    return isinstance(given, list) and len(given) == 2 and all(isinstance(part, str) for part in given)  # noqa: PLR2004
 
 
 def explained(engine: Any, name: str, call: DescribedCall) -> Iterable[dict[str, object]]:

@@ -25,7 +25,8 @@ def enable(
 
     `prometheus`: serves them at this port too, `0` any free one, `"9464-9479"` the first free of these;
     `prometheus_address` None: loopback. Providers None: OpenTelemetry's global ones, as set when this is called.
-    The access log stays as it is. Raises ConfigurationError; nothing changes then.
+    The access log stays as it is. What is said here stands above the environment. Raises ConfigurationError; nothing
+    changes then.
     """
     from meshsdk.telemetry.environment import Listening  # noqa: PLC0415 - `import meshsdk` does not pay for this
     from meshsdk.telemetry.switch import SWITCH  # noqa: PLC0415 - as above
@@ -40,14 +41,17 @@ def enable(
     if prometheus is not None:
         listening = Listening.read(prometheus, prometheus_address, "meshsdk.telemetry.enable: prometheus")
         settings = replace(settings, endpoint=listening)
-    SWITCH.put(settings)
+    SWITCH.put(settings, ("traces", "metrics", *(() if prometheus is None else ("endpoint",))))
 
 
 def disable() -> None:
-    """Switches everything off: spans, metrics, the Prometheus endpoint and the access log."""
+    """Switches everything off: spans, metrics, the Prometheus endpoint and the access log.
+
+    Called before the first mesh, it stands above what the environment asks for.
+    """
     from meshsdk.telemetry.switch import SWITCH, Settings  # noqa: PLC0415 - `import meshsdk` does not pay for this
 
-    SWITCH.put(Settings())
+    SWITCH.put(Settings(), Settings.__slots__)
 
 
 def access_log(
@@ -60,13 +64,17 @@ def access_log(
     """Writes a line of JSON to the logger `meshsdk.access` for a share of the calls, 0 to 1; 0 for none.
 
     `routes`: other shares by the route's name. `errors`: calls that fail are all written. `metadata`: keys of request
-    metadata to write, no other value is ever written. Raises ConfigurationError.
+    metadata to write, no other value is ever written. Where lines go is for `logging` to say. Raises
+    ConfigurationError.
     """
+    from meshsdk.errors import ConfigurationError  # noqa: PLC0415 - `import meshsdk` does not pay for this
     from meshsdk.telemetry.access_lines import AccessLog  # noqa: PLC0415 - `import meshsdk` does not pay for this
     from meshsdk.telemetry.switch import SWITCH  # noqa: PLC0415 - as above
 
+    if isinstance(metadata, str):
+        raise ConfigurationError(f"access log: metadata={metadata!r}: give a list of keys, [{metadata!r}]")
     log = AccessLog(sample, dict(routes or {}), errors, tuple(metadata))
-    SWITCH.put(replace(SWITCH.settings, access_log=log if log.highest > 0 else None))
+    SWITCH.put(replace(SWITCH.settings, access_log=log if log.highest > 0 else None), ("access_log",))
 
 
 def prometheus_port() -> int | None:

@@ -22,6 +22,20 @@ _VALUE = 256  # characters kept of a metadata value and of a status's details
 _ATTEMPTS = 16  # attempts of a call that are written one by one
 
 
+def write_somewhere() -> None:
+    """Has the logger write to stderr, unless the application has set it up (or one above it) so that lines go anywhere.
+
+    For processes that only the environment has asked for the log: `logging` throws INFO away by default.
+    """
+    if _LOG.level > logging.INFO or (_LOG.isEnabledFor(logging.INFO) and _LOG.hasHandlers()):
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.INFO)
+    _LOG.propagate = False  # else a handler above, which was set up for warnings, would write each line again
+
+
 @dataclass(frozen=True, slots=True)
 class AccessLog:
     """Which calls are logged: a `sample` of all (0 to 1), or of those of a route (`routes`: by the route's name).

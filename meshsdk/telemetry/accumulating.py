@@ -22,7 +22,7 @@ class Accumulator:
     rest is guarded by `_lock`. No value is lost or counted twice.
     """
 
-    __slots__ = ("_bounds", "_counts", "_fresh", "_lock", "_total")
+    __slots__ = ("__weakref__", "_bounds", "_counts", "_fresh", "_lock", "_total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         """`bounds`: upper bounds of the buckets, inclusive, ascending."""

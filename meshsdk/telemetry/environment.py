@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ ACCESS = "MESHSDK_ACCESS_LOG"
 _LOOPBACK = "127.0.0.1"
 _HIGHEST_PORT = 65535
 _MOST_PORTS = 1000
+_SIGNALS = ("TRACES", "METRICS", "LOGS")
 _LOG = logging.getLogger(__name__)
 
 
@@ -48,11 +49,11 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the environment asks for. `sdk`: OpenTelemetry's SDK is to be configured from it."""
+    """What the environment asks for. `sdk`: what OpenTelemetry's SDK is to be configured for: TRACES, METRICS, LOGS."""
 
     traces: bool = False
     metrics: bool = False
-    sdk: bool = False
+    sdk: frozenset[str] = frozenset()
     endpoint: Listening | None = None
     access: float | None = None
 
@@ -63,8 +64,8 @@ def asked(environ: Mapping[str, str]) -> Asked:
     off = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     traces = not off and (_exports(environ, "TRACES") or _sdk_provides("trace", "TracerProvider"))
     metrics = not off and (_exports(environ, "METRICS") or _sdk_provides("metrics", "MeterProvider"))
-    configure = not off and (_exports(environ, "TRACES") or _exports(environ, "METRICS") or _exports(environ, "LOGS"))
-    return Asked(traces, metrics or endpoint is not None, configure, endpoint, _share(environ))
+    sdk = frozenset(signal for signal in _SIGNALS if not off and _exports(environ, signal))
+    return Asked(traces, metrics or endpoint is not None, sdk, endpoint, _share(environ))
 
 
 def _exports(environ: Mapping[str, str], signal: str) -> bool:
@@ -96,17 +97,29 @@ def _share(environ: Mapping[str, str]) -> float | None:
     return share
 
 
-def configure_sdk(environ: MutableMapping[str, str] = os.environ) -> bool:
-    """Has OpenTelemetry's SDK configure itself from the environment, unless somebody has done so.
+def configure_sdk(signals: Collection[str], environ: Mapping[str, str] = os.environ) -> bool:
+    """Has OpenTelemetry's SDK configure itself from the environment, for `signals` (TRACES, METRICS, LOGS).
 
-    An endpoint without a named exporter means OTLP, as in the specification. What fails is logged, and False returned:
-    no application ends for want of telemetry.
+    An endpoint without a named exporter means OTLP, as in the specification. Where somebody has set a provider before,
+    the SDK cannot be configured for the others alone: that is logged, once, and what is set is used. What fails is
+    logged, and False returned: no application ends for want of telemetry.
     """
-    if _sdk_provides("trace", "TracerProvider") or _sdk_provides("metrics", "MeterProvider"):
+    provided = {
+        "TRACES": _sdk_provides("trace", "TracerProvider"),
+        "METRICS": _sdk_provides("metrics", "MeterProvider"),
+    }
+    if any(provided.values()):
+        for signal in sorted(signals):
+            if not provided.get(signal, True):
+                _LOG.warning(
+                    "OTEL_%s_EXPORTER or an OTLP endpoint is set, but the application configures OpenTelemetry itself "
+                    "and has set no provider for that: nothing is exported there; set one",
+                    signal,
+                )
         return True
-    for signal in ("TRACES", "METRICS"):
-        if _exports(environ, signal):
-            environ.setdefault(f"OTEL_{signal}_EXPORTER", "otlp")
+    names = {f"OTEL_{one}_EXPORTER": _exporter(environ, one) if one in signals else "none" for one in _SIGNALS}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)  # the SDK reads nothing else; children that the application starts are not to have it
     try:
         sdk: Any = importlib.import_module("opentelemetry.sdk._configuration")
         sdk._OTelSDKConfigurator().configure()  # noqa: SLF001 - the one way to have what opentelemetry-instrument has
@@ -116,4 +129,13 @@ def configure_sdk(environ: MutableMapping[str, str] = os.environ) -> bool:
             "for OTLP install meshsdk[otlp]"
         )
         return False
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
     return True
+
+
+def _exporter(environ: Mapping[str, str], signal: str) -> str:
+    return environ.get(f"OTEL_{signal}_EXPORTER", "").strip() or "otlp"

@@ -33,7 +33,7 @@ from meshsdk.version import VERSION
 
 _SCOPE = InstrumentationScope("meshsdk", VERSION)
 _LOG = logging.getLogger(__name__)
-_attached: weakref.WeakSet[Any] = weakref.WeakSet()  # readers; under the lock of `switch`
+_attached: weakref.WeakKeyDictionary[Any, _Collecting] = weakref.WeakKeyDictionary()  # by reader; lock of `switch`
 
 
 def attach(provider: Any, source: Source) -> bool:
@@ -52,9 +52,14 @@ def attach(provider: Any, source: Source) -> bool:
         return False
     for reader in readers:
         if reader not in _attached:
-            _attached.add(reader)
-            reader._collect = _Collecting(reader._collect, provider, source)  # noqa: SLF001 - see above
+            _attached[reader] = reader._collect = _Collecting(reader._collect, provider, source)  # noqa: SLF001 - see above
     return True
+
+
+def begin_again() -> None:
+    """In a forked child: its sums began with it."""
+    for collecting in list(_attached.values()):
+        collecting.began = time.time_ns()
 
 
 def _readers(provider: Any) -> Sequence[Any] | None:
@@ -67,18 +72,21 @@ def _readers(provider: Any) -> Sequence[Any] | None:
 
 
 class _Collecting:
-    """What a reader calls to collect: what the SDK has, and ours. Read-only after init."""
+    """What a reader calls to collect: what the SDK has, and ours. Read-only after init.
+
+    `began`: when its sums were zero, in nanoseconds since 1970.
+    """
 
     def __init__(self, collect: Any, provider: Any, source: Source) -> None:
         self._collect = collect
         self._provider = provider
         self._source = source
-        self._began = time.time_ns()
+        self.began = time.time_ns()
 
     def __call__(self, reader: Any, timeout_millis: float = 10_000) -> MetricsData | None:
         data: MetricsData | None = self._collect(reader, timeout_millis=timeout_millis)
         now = time.time_ns()
-        metrics = [_metric(family, self._began, now) for family in self._source() if family.points]
+        metrics = [_metric(family, self.began, now) for family in self._source() if family.points]
         if not metrics:
             return data
         scope = ScopeMetrics(_SCOPE, metrics, "")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from meshsdk.errors import ConfigurationError
 from meshsdk.telemetry.counted_calls import CallCounter
 from meshsdk.telemetry.counts import CLIENT, SERVER, Counts
-from meshsdk.telemetry.environment import Listening, asked, configure_sdk
+from meshsdk.telemetry.environment import Asked, Listening, asked, configure_sdk
 from meshsdk.telemetry.families import Family, Source
 from meshsdk.telemetry.port import OBSERVING, CallObserver, ServerObserver
 from meshsdk.version import VERSION
@@ -52,9 +53,10 @@ class Switch:
         self._lock = threading.RLock()
         self._settings = Settings()
         self._started = False
+        self._said: frozenset[str] = frozenset()  # the fields of `Settings` that the application has decided on
         self._sources: tuple[Source, ...] = ()
+        self._renewals: tuple[Callable[[], None], ...] = ()
         self._endpoint: MetricsEndpoint | None = None
-        self._forks = False
         self._renew()
 
     def _renew(self) -> None:
@@ -73,27 +75,46 @@ class Switch:
     def start(self, environ: Mapping[str, str] | None = None) -> None:
         """Switches on what the environment asks for; the first call of the process does, later ones return at once.
 
-        Raises ConfigurationError for variables of ours that cannot be meant; nothing is switched on then. A Prometheus
-        endpoint that cannot be had is logged.
+        What the application has said in code before stays. Raises ConfigurationError for variables of ours that cannot
+        be meant; nothing is switched on then. A Prometheus endpoint that cannot be had is logged.
         """
         with self._lock:
             if self._started:
                 return
-            found = asked(os.environ if environ is None else environ)
+            environ = os.environ if environ is None else environ
+            found = asked(environ)
             self._started = True
-            if found.sdk and not configure_sdk():
-                found = replace(found, traces=False, metrics=found.endpoint is not None)
             now = self._settings
-            now = replace(now, traces=now.traces or found.traces, metrics=now.metrics or found.metrics)
-            if found.endpoint is not None and now.endpoint is None:
+            found = replace(
+                found,
+                traces=now.traces if "traces" in self._said else found.traces,
+                metrics=now.metrics if "metrics" in self._said else found.metrics,
+                access=None if "access_log" in self._said else found.access,
+                endpoint=None if "endpoint" in self._said else found.endpoint,
+            )
+            signals = self._signals(found)
+            if signals and not configure_sdk(signals, environ):
+                on = "metrics" in self._said or found.endpoint is not None
+                found = replace(found, traces=found.traces and "traces" in self._said, metrics=found.metrics and on)
+            now = replace(now, traces=found.traces, metrics=found.metrics)
+            if found.endpoint is not None and found.metrics:
                 now = replace(now, endpoint=found.endpoint)
-            if found.access and now.access_log is None:
-                from meshsdk.telemetry.access_lines import AccessLog  # noqa: PLC0415 - for those who want it
+            if found.access:
+                from meshsdk.telemetry.access_lines import AccessLog, write_somewhere  # noqa: PLC0415 - if it is wanted
 
+                write_somewhere()
                 now = replace(now, access_log=AccessLog(found.access))
             if now == self._settings:
                 return
             self._put_what_can_be(now)
+
+    def _signals(self, found: Asked) -> frozenset[str]:
+        """Returns what OpenTelemetry's SDK is to be configured for: what is on and has no provider of its own."""
+        unwanted = {
+            "TRACES": not found.traces or self._settings.tracer_provider is not None,
+            "METRICS": not found.metrics or self._settings.meter_provider is not None,
+        }
+        return frozenset(signal for signal in found.sdk if not unwanted.get(signal))
 
     def _put_what_can_be(self, asked_for: Settings) -> None:
         """A port in use, a package that is missing: no reason for a process not to serve."""
@@ -106,8 +127,11 @@ class Switch:
             else:
                 return
 
-    def put(self, settings: Settings) -> None:
-        """Puts settings in force for all calls that begin from now on. Raises ConfigurationError; no change then."""
+    def put(self, settings: Settings, said: Iterable[str] = ()) -> None:
+        """Puts settings in force for all calls that begin from now on. Raises ConfigurationError; no change then.
+
+        `said`: the fields that the application has decided on; the environment has no say in them any more.
+        """
         with self._lock:
             try:
                 observers = self._observers(settings)
@@ -115,12 +139,10 @@ class Switch:
                 raise ConfigurationError(f"OTEL_PROPAGATORS: {error} For B3 install meshsdk[b3]") from error
             self._endpoint = self._listen(settings.endpoint)
             self._settings = settings
+            self._said |= frozenset(said)
             if settings.metrics:
                 self._attach(settings.meter_provider)
             self._publish(*observers)
-            if not self._forks and settings != Settings():
-                self._forks = True
-                os.register_at_fork(after_in_child=self._after_fork)
 
     def _observers(self, settings: Settings) -> tuple[CallObserver | None, ServerObserver | None]:
         observer: CallObserver | None = CallCounter(self._clients) if settings.metrics else None
@@ -159,11 +181,17 @@ class Switch:
             self._endpoint.close()
         return opened
 
-    def add(self, source: Source) -> None:
-        """Has a source read at every collection. It is never let go of: one a kind of numbers, not one an object."""
+    def add(self, source: Source, renew: Callable[[], None] | None = None) -> None:
+        """Has a source read at every collection. It is never let go of: one a kind of numbers, not one an object.
+
+        `renew` is called in a forked child, before anything is read there: it has to count from zero, and a thread of
+        the parent, which does not exist in the child, may hold its locks.
+        """
         with self._lock:
             if source not in self._sources:
                 self._sources = (*self._sources, source)
+                if renew is not None:
+                    self._renewals = (*self._renewals, renew)
 
     def families(self) -> Iterator[Family]:
         """Reads all metrics; a source that fails is logged and left out."""
@@ -173,10 +201,16 @@ class Switch:
             except Exception:  # noqa: BLE001 - the others are still worth reading
                 _LOG.exception("metrics of %r could not be read", source)
 
-    def _after_fork(self) -> None:
-        """A child counts from zero, on a port of its own; what it inherited is the parent's."""
+    def after_fork(self) -> None:
+        """In a child: it counts from zero, on a port of its own; what it inherited is the parent's."""
         self._lock = threading.RLock()
         self._renew()
+        for renew in self._renewals:
+            renew()
+        if (exported := sys.modules.get("meshsdk.telemetry.otel_metrics")) is not None:
+            exported.begin_again()
+        if self._settings == Settings():
+            return
         inherited, self._endpoint = self._endpoint, None
         if inherited is not None:
             inherited.abandon()
@@ -213,3 +247,4 @@ def opening(wanted: Listening, source: Source) -> MetricsEndpoint:
 
 
 SWITCH = Switch()
+os.register_at_fork(after_in_child=SWITCH.after_fork)

@@ -2,19 +2,24 @@
 
     {"at": 0.012, "stream": 1, "server": "cp:18000", "transport": "delta", "from": "client", "message": "<base64>"}
 
-Made where `MESHSDK_XDS_RECORD=FILE` says so, by `XdsClient`. It holds the whole configuration: the file is this user's
-alone. Never in the way of a stream: what cannot be written is logged once, and the recording ends.
+Made where `MESHSDK_XDS_RECORD=FILE` says so, by `XdsClient`; one file for all meshes of a process, begun anew by each
+process. `{pid}` in the name stands for the process; without it, a forked child (and a process that finds the file in
+use by another one) appends `.PID`. It holds the whole configuration: the file is this user's alone. Never in the way
+of a stream: what cannot be written is logged once, and the recording ends.
 """
 
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import logging
+import math
 import os
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +47,13 @@ class Recorded:
 
 
 class Recorder:
-    """Writes one file, made at the first stream. `_lock` guards all fields."""
+    """Writes one file, opened at the first message. `_lock` guards all fields."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, *paths: Path) -> None:
+        """`paths`: the first one that no other process writes is it."""
+        self._paths = paths
         self._lock = threading.Lock()
+        self._file = -1  # its descriptor; -1 before the first message
         self._begun = time.monotonic()
         self._streams = 0
         self._written = 0
@@ -64,30 +71,91 @@ class Recorder:
 
         return tap
 
+    def abandon(self) -> None:
+        """In a forked child: the file is the parent's, and a thread of the parent may hold the lock."""
+        self._lock = threading.Lock()
+        self._over = True
+        if self._file >= 0:
+            os.close(self._file)
+
     def _write(self, facts: dict[str, object]) -> None:
         with self._lock:
-            line = json.dumps({"at": round(time.monotonic() - self._begun, 6), **facts}) + "\n"
             if self._over:
                 return
+            line = json.dumps({"at": round(time.monotonic() - self._begun, 6), **facts}).encode() + b"\n"
             if self._written + len(line) > _MOST:
                 self._over = True
-                _LOG.warning("%s=%s: %d MB are recorded; recording no more", VARIABLE, self._path, _MOST >> 20)
+                _LOG.warning("%s=%s: %d MB are recorded; recording no more", VARIABLE, self._paths[0], _MOST >> 20)
                 return
             try:
-                flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self._written else os.O_TRUNC)
-                with os.fdopen(os.open(self._path, flags, 0o600), "w", encoding="ascii") as file:
-                    file.write(line)
+                if self._file < 0:
+                    self._file = _first_free(self._paths)
+                self._written += _put(self._file, line)
             except OSError as error:
                 self._over = True
-                _LOG.warning("%s=%s: cannot be written: %s; recording nothing", VARIABLE, self._path, error.strerror)
-                return
-            self._written += len(line)
+                words = "%s=%s: cannot be written: %s; recording nothing"
+                _LOG.warning(words, VARIABLE, self._paths[0], error.strerror)
 
 
-def recorder(environ: dict[str, str] | os._Environ[str]) -> Recorder | None:
-    """Returns a recorder where the environment asks for one; `{pid}` in the name stands for the process."""
+def _first_free(paths: tuple[Path, ...]) -> int:
+    """Opens the first file that no other process records into, empty and this user's alone. Raises OSError."""
+    for path in paths[:-1]:
+        try:
+            return _opened(path)
+        except BlockingIOError:
+            continue
+    return _opened(paths[-1])
+
+
+def _opened(path: Path) -> int:
+    """Links are not followed: who may write the directory must not choose the file that this process overwrites."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(0, "not a file")  # noqa: TRY301 - to be closed like the others
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fchmod(file, 0o600)
+        os.ftruncate(file, 0)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def _put(file: int, line: bytes) -> int:
+    left = memoryview(line)
+    while left:
+        left = left[os.write(file, left) :]
+    return len(line)
+
+
+_recorders: dict[str, Recorder] = {}  # by what the variable said; guarded by _lock
+_lock = threading.Lock()
+_forked = False
+
+
+def recorder(environ: Mapping[str, str]) -> Recorder | None:
+    """Returns the process's recorder where the environment asks for one: the same for all who ask for the same file."""
     named = environ.get(VARIABLE)
-    return Recorder(Path(named.replace("{pid}", str(os.getpid())))) if named else None
+    if not named:
+        return None
+    with _lock:
+        if named not in _recorders:
+            whole = os.path.abspath(named.replace("{pid}", str(os.getpid())))  # noqa: PTH100 - no link is resolved
+            path, own = Path(whole), Path(f"{whole}.{os.getpid()}")
+            _recorders[named] = Recorder(own) if _forked and "{pid}" not in named else Recorder(path, own)
+        return _recorders[named]
+
+
+def _in_child() -> None:
+    global _lock, _forked
+    _lock, _forked = threading.Lock(), True
+    for one in _recorders.values():
+        one.abandon()
+    _recorders.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def read(path: Path) -> Iterator[Recorded]:
@@ -109,8 +177,11 @@ def _recorded(facts: dict[str, object]) -> Recorded:
     transport, sender = str(facts["transport"]), str(facts["from"])
     if transport not in ("delta", "sotw") or sender not in ("client", "server"):
         raise ValueError(f"transport {transport[:20]!r}, from {sender[:20]!r}")
+    at = float(str(facts["at"]))
+    if not math.isfinite(at):
+        raise ValueError(f"at {at!r}")
     return Recorded(
-        float(str(facts["at"])),
+        at,
         int(str(facts["stream"])),
         str(facts["server"]),
         transport,

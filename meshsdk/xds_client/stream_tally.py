@@ -11,7 +11,7 @@ from meshsdk.model.resources import Kind
 class StreamTally:
     """Counts by kind of resource. Thread rule: written by the driver thread alone; a reader sees each number whole."""
 
-    __slots__ = ("acks", "failures", "invalid", "nacks", "valid")
+    __slots__ = ("__weakref__", "acks", "failures", "invalid", "nacks", "valid")
 
     def __init__(self) -> None:
         self.failures = 0

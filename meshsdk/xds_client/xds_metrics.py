@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 from meshsdk.model.resources import Kind
+from meshsdk.telemetry.accumulating import Accumulator
 from meshsdk.telemetry.families import LATENCY_BOUNDS, Family, Point, Spread
 from meshsdk.telemetry.families import Kind as Form
+from meshsdk.telemetry.growing import Growing
 from meshsdk.xds_client.client import XdsClient
 from meshsdk.xds_client.link import Phase, ServerLink
 from meshsdk.xds_client.names import authority_of
@@ -27,44 +29,61 @@ _COUNTED = (
 )
 
 
-def families(clients: Iterable[XdsClient]) -> Iterator[Family]:
-    """Reads the clients of all meshes; those that watch nothing have nothing to tell."""
-    running = [one for client in clients if (one := client.running) is not None]
-    links = [link for one in running for link in one.session.links()]
-    yield from _servers(links)
-    for name, unit, words, counts in _COUNTED:
-        sums: Counter[tuple[str, str]] = Counter()
+class StreamReading:
+    """What was read of the streams to xDS servers so far: they end with a mesh and at every fork, their counts do not.
+
+    Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._failures: Growing[str] = Growing()
+        self._counted: dict[str, Growing[tuple[str, str]]] = {name: Growing() for name, *_ in _COUNTED}
+        self._convergence: Growing[int] = Growing()
+
+    def families(self, clients: Iterable[XdsClient]) -> Iterator[Family]:
+        """Reads the clients of all meshes; those that watch nothing have nothing to tell."""
+        running = [one for client in clients if (one := client.running) is not None]
+        links = [link for one in running for link in one.session.links()]
+        yield from self._servers(links)
+        for name, unit, words, counts in _COUNTED:
+            grown = self._counted[name]
+            for link in links:
+                here = link.config.uri
+                found = {(here, _type(kind)): count for kind, count in counts(link.tally).items() if count}
+                grown.take(link.tally, found)
+            points = tuple(Point({_SERVER: server, _TYPE: what}, count) for (server, what), count in grown.sums.items())
+            yield Family(name, Form.COUNTER, unit, words, points)
+        entries = [entry for one in running for entry in one.session.store.entries()]
+        yield Family("grpc.xds_client.resources", Form.GAUGE, "{resource}", "xDS resources by state", _states(entries))
+        versions = [one.session.versions().items() for one in running]
+        points = tuple(Point({"grpc.target": target}, version) for one in versions for target, version in one)
+        words = "Version of the configuration in force: how often it has changed since it was first complete"
+        yield Family("meshsdk.target.snapshot_version", Form.GAUGE, "{version}", words, points)
+        yield from self._spread([one.driver.convergence for one in running])
+
+    def _servers(self, links: list[ServerLink]) -> Iterator[Family]:
+        connected: dict[str, int] = {}
         for link in links:
-            sums.update({(link.config.uri, _type(kind)): count for kind, count in counts(link.tally).items() if count})
-        points = tuple(Point({_SERVER: server, _TYPE: what}, count) for (server, what), count in sums.items())
-        yield Family(name, Form.COUNTER, unit, words, points)
-    entries = [entry for one in running for entry in one.session.store.entries()]
-    yield Family("grpc.xds_client.resources", Form.GAUGE, "{resource}", "xDS resources by state", _states(entries))
-    versions = [one.session.versions().items() for one in running]
-    points = tuple(Point({"grpc.target": target}, version) for one in versions for target, version in one)
-    words = "Version of the configuration in force: how often it has changed since it was first complete"
-    yield Family("meshsdk.target.snapshot_version", Form.GAUGE, "{version}", words, points)
-    spreads = [one.driver.convergence.read() for one in running]
-    if spreads:
-        buckets = tuple(map(sum, zip(*(spread.counts for spread in spreads), strict=True)))
-        whole = Point({}, Spread(buckets, sum(spread.total for spread in spreads)))
-        words = "From taking in a change to its being in force for calls"
-        yield Family("meshsdk.xds_client.convergence", Form.HISTOGRAM, "s", words, (whole,), LATENCY_BOUNDS)
+            server = link.config.uri
+            self._failures.take(link.tally, {server: link.tally.failures})
+            if link.phase is not Phase.IDLE:  # a fallback that nobody needs is neither connected nor not (A71)
+                connected[server] = max(connected.get(server, 0), int(not link.unreachable))
+        points = tuple(Point({_SERVER: server}, up) for server, up in connected.items())
+        yield Family("grpc.xds_client.connected", Form.GAUGE, "{bool}", "Whether the xDS server can be reached", points)
+        points = tuple(Point({_SERVER: server}, count) for server, count in self._failures.sums.items())
+        words = "How often an xDS server went from healthy to unhealthy"
+        yield Family("grpc.xds_client.server_failure", Form.COUNTER, "{failure}", words, points)
 
-
-def _servers(links: list[ServerLink]) -> Iterator[Family]:
-    connected: dict[str, int] = {}
-    failures: Counter[str] = Counter()
-    for link in links:
-        server = link.config.uri
-        failures[server] += link.tally.failures
-        if link.phase is not Phase.IDLE:  # a fallback that nobody needs is neither connected nor not (A71)
-            connected[server] = max(connected.get(server, 0), int(not link.unreachable))
-    points = tuple(Point({_SERVER: server}, up) for server, up in connected.items())
-    yield Family("grpc.xds_client.connected", Form.GAUGE, "{bool}", "Whether the xDS server can be reached", points)
-    points = tuple(Point({_SERVER: server}, count) for server, count in failures.items())
-    words = "How often an xDS server went from healthy to unhealthy"
-    yield Family("grpc.xds_client.server_failure", Form.COUNTER, "{failure}", words, points)
+    def _spread(self, accumulators: Iterable[Accumulator]) -> Iterator[Family]:
+        """Sums histograms: each bucket by its index, and the total of all values by -1."""
+        for one in accumulators:
+            spread = one.read()
+            self._convergence.take(one, {-1: spread.total, **dict(enumerate(spread.counts))})
+        if sums := dict(self._convergence.sums):
+            total = sums.pop(-1)
+            whole = Point({}, Spread(tuple(int(count) for count in sums.values()), total))
+            words = "From taking in a change to its being in force for calls"
+            yield Family("meshsdk.xds_client.convergence", Form.HISTOGRAM, "s", words, (whole,), LATENCY_BOUNDS)
 
 
 def _states(entries: Iterable[Entry]) -> tuple[Point, ...]:

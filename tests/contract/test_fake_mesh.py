@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from collections import Counter
 
 import grpc
 import pytest
+from envoy.service.discovery.v3 import discovery_pb2
 
 import meshsdk
-from meshsdk import testing
+from meshsdk import facade, testing
 from meshsdk.errors import ConfigurationError
 
 GET = "/shop.Orders/Get"
@@ -157,6 +159,16 @@ def test_a_clock_does_not_go_back():
         testing.ManualClock().advance(-1)
 
 
+def line(at=0, sender="client", transport="delta", message=None):
+    """A line of a recording; `message` None: one that names a type."""
+    form = discovery_pb2.DeltaDiscoveryRequest if sender == "client" else discovery_pb2.DeltaDiscoveryResponse
+    if message is None:
+        form = discovery_pb2.DiscoveryRequest if transport == "sotw" else form
+        message = form(type_url="type.googleapis.com/a").SerializeToString()
+    facts = {"at": at, "stream": 1, "server": "x", "transport": transport, "from": sender}
+    return json.dumps({**facts, "message": base64.b64encode(message).decode()}) + "\n"
+
+
 @pytest.mark.parametrize("transport", ["delta", "sotw"])
 def test_record_and_replay(tmp_path, monkeypatch, transport):
     """What a mesh was told is recorded, and said again to another one that then routes alike, updates included."""
@@ -184,6 +196,11 @@ def test_record_and_replay(tmp_path, monkeypatch, transport):
         ("", "holds no stream"),
         ("{", ":1: no line of an xDS recording"),
         ('{"at": 0, "stream": 1, "server": "x", "transport": "smoke", "from": "client", "message": ""}', ":1: no line"),
+        (line(at="nan"), ":1: no line"),
+        (line() + line(sender="server", message=b"\xff\xff"), ":2: its message is no DeltaDiscoveryResponse"),
+        (line(message=b""), ":1: its message is no DeltaDiscoveryRequest that names a type"),
+        (line() + line(transport="sotw"), "stream 1 is of two transports"),
+        (line(sender="server"), "stream 1 has no message of its client"),
     ],
 )
 def test_what_is_no_recording(tmp_path, text, words):
@@ -192,6 +209,27 @@ def test_what_is_no_recording(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=words):
         testing.replay(path)
+
+
+def test_a_recording_is_said_to_many_at_once(tmp_path):
+    """Thirty streams are open at the same time, and each of them gets its answer."""
+    path = tmp_path / "xds.jsonl"
+    path.write_text(line() + line(sender="server"))
+    asked = discovery_pb2.DeltaDiscoveryRequest(type_url="type.googleapis.com/a").SerializeToString()
+    done = threading.Event()
+
+    def requests():
+        yield asked
+        done.wait(30)
+
+    with testing.replay(path) as plane, grpc.insecure_channel(plane.address) as channel:
+        method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+        streams = [channel.stream_stream(method)(requests(), timeout=30) for _ in range(30)]
+        answers = {discovery_pb2.DeltaDiscoveryResponse.FromString(next(stream)).type_url for stream in streams}
+        done.set()
+        for stream in streams:
+            stream.cancel()
+    assert answers == {"type.googleapis.com/a"}
 
 
 def test_recording_ends_where_it_cannot_be_written(tmp_path, monkeypatch, caplog):
@@ -203,6 +241,48 @@ def test_recording_ends_where_it_cannot_be_written(tmp_path, monkeypatch, caplog
     assert [one.message for one in caplog.records if "recording" in one.message] == [
         f"MESHSDK_XDS_RECORD={tmp_path}/no/such/folder: cannot be written: No such file or directory; recording nothing"
     ]
+
+
+def test_one_recording_for_all_meshes_of_a_process(tmp_path, monkeypatch):
+    """Two meshes, one of which is closed first, and one in place of it write one file: each stream has its number."""
+    recording = tmp_path / "xds.jsonl"
+    recording.write_text("of a process before\n")
+    recording.chmod(0o644)
+    monkeypatch.setenv("MESHSDK_XDS_RECORD", str(recording))
+    with testing.FakeMesh() as mesh:
+        mesh.serve("orders", answering("a"))
+        with meshsdk.Mesh(mesh.bootstrap("one")) as one:
+            for node in ("two", "three"):
+                with meshsdk.Mesh(mesh.bootstrap(node)) as other:
+                    ask(other.channel("xds:///orders"))
+            ask(one.channel("xds:///orders"))
+    lines = [json.loads(text) for text in recording.read_text().splitlines()]
+    assert {facts["stream"] for facts in lines if facts["from"] == "server"} == {1, 2, 3}
+    assert recording.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [recording]
+
+
+def test_a_link_is_not_recorded_into(tmp_path, monkeypatch, caplog):
+    """Whoever may write the directory does not choose the file that a process overwrites."""
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "xds.jsonl").symlink_to(tmp_path / "mine")
+    monkeypatch.setenv("MESHSDK_XDS_RECORD", str(tmp_path / "xds.jsonl"))
+    with testing.FakeMesh() as mesh:
+        mesh.serve("orders", answering("a"))
+        assert ask(mesh.channel("xds:///orders")) == "a"
+    assert (tmp_path / "mine").read_text() == "precious"
+    assert "recording nothing" in caplog.text
+
+
+def test_a_closed_mesh_is_no_longer_listed():
+    """`meshsdk doctor` and CSDS tell of open meshes only."""
+    with testing.FakeMesh() as mesh:
+        open_, closed = (meshsdk.Mesh(mesh.bootstrap(node)) for node in ("a", "b"))
+        with open_:
+            closed.close()
+            assert open_ in facade.meshes()
+            assert closed not in facade.meshes()
+        assert open_ not in facade.meshes()
 
 
 def test_a_line_of_a_recording(tmp_path, monkeypatch):

@@ -6,12 +6,15 @@ import contextlib
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from meshsdk.errors import ConfigurationError
 from meshsdk.lifecycle.control_socket import ControlSocket
+from meshsdk.lifecycle.local_question import ask as question
+from meshsdk.lifecycle.local_socket import LocalSocket
 from meshsdk.lifecycle.run_directory import checked_length, living, pid_of, private, run_directory
 
 
@@ -49,6 +52,31 @@ def test_only_a_private_directory_is_used(tmp_path):
         private(tmp_path / "file")
     with pytest.raises(ConfigurationError, match="too long"):
         checked_length(Path("/" + "x" * 120))
+
+
+def test_a_question_that_breaks_the_answerer(directory):
+    """It is answered with what went wrong, cut short, and the next one is answered as well."""
+
+    def answer(asked):
+        raise KeyError(asked["do"] * 500)
+
+    control = LocalSocket(answer, ".admin")
+    try:
+        for _ in range(2):
+            problem = json.loads(ask(control.path, b'{"do": "x"}\n'))["problem"]
+            assert problem == f"cannot be answered: KeyError: '{'x' * 199}"
+    finally:
+        control.close()
+
+
+def test_an_answer_that_is_too_long(directory):
+    """Whoever asks is told so, not that nobody answered."""
+    control = LocalSocket(lambda _: {"report": "x" * 5000}, ".admin")
+    try:
+        assert "longer than the 4000 bytes" in question(control.path, {}, time.monotonic() + 10, 4000)["problem"]
+        assert question(control.path, {}, time.monotonic() + 10) == {"report": "x" * 5000}
+    finally:
+        control.close()
 
 
 def test_questions_are_answered(directory):
@@ -108,7 +136,8 @@ def test_a_bad_question_is_answered(directory):
     try:
         for bad in (b"[" * 4000 + b"\n", b"nonsense\n", b"\n"):
             assert json.loads(ask(control.path, bad)) == {"problem": "not a line of JSON"}
-        assert ask(control.path, b'{"do": "status"}\n') == b""
+        answer = json.loads(ask(control.path, b'{"do": "status"}\n'))
+        assert answer == {"problem": "cannot be answered: RecursionError: scripted"}
         assert "unknown question" in json.loads(ask(control.path, b'{"do": "dance"}\n'))["problem"]
     finally:
         control.close()

@@ -81,6 +81,21 @@ def test_calls_of_a_cluster_that_has_gone(lab, backend):
     assert found == {("c", ""): 2, ("d", ""): 1}
 
 
+def test_what_a_breaker_refused_stays_counted(lab, backend):
+    """Its cluster goes, and the breaker with it: the counter does not fall."""
+    caller = lab.open("", first=limited(backend.address, 1))
+    running = caller.start("unary_unary", b"hang:0")
+    assert backend.script.began.acquire(timeout=PATIENCE)
+    assert caller.ask("unary_unary", b"who:").code is grpc.StatusCode.UNAVAILABLE
+    refused = read("breaker.refused")
+    backend.script.release.set()
+    running.end()
+    del running
+    lab.source.push(snapshot_of([route("d")], resolved("d", [backend.address])))
+    until(lambda: list(read("cluster.ejected")) == [(TARGET, "d")] and not read("breaker.open"))
+    assert read("breaker.refused") == refused
+
+
 def test_breakers(lab, backend):
     """A breaker tells whether it is open, what runs, and what it refused."""
     caller = lab.open("", first=limited(backend.address, 1))

@@ -32,7 +32,7 @@ except Exception:
     pass
 if sys.argv[1:] == ["fork"]:
     os.fork()
-print(os.getpid(), flush=True)
+os.write(1, f"{os.getpid()}\\n".encode())  # at once: a child of a fork writes to the same pipe
 time.sleep(600)
 """
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
+import threading
+import urllib.request
 
 import pytest
 from opentelemetry import trace
@@ -14,7 +17,7 @@ from meshsdk.telemetry.counts import CLIENT, Counts
 from meshsdk.telemetry.families import Family, Kind, Point, Spread
 from meshsdk.telemetry.log_records import TraceIds
 from meshsdk.telemetry.otel_metrics import attach
-from meshsdk.telemetry.prometheus import Families
+from meshsdk.telemetry.prometheus import Families, MetricsEndpoint
 
 SPREAD = Family("a.time", Kind.HISTOGRAM, "s", "w", (Point({"k.one": "x"}, Spread((1, 0, 2), 7.0)),), (0.5, 2.0))
 COUNTER = Family("a.calls", Kind.COUNTER, "{call}", "w", (Point({"k": 'a"b'}, 3), Point({"k": "b", "l": "c"}, 4)))
@@ -120,3 +123,52 @@ def test_log_records_have_the_trace(tracer):
     assert record.trace_sampled
     TraceIds().filter(record)
     assert (record.trace_id, record.span_id) == ("", "")
+
+
+def test_scrapes_at_the_same_time():
+    """Of three scrapes that come while a page is made, all get that page: the process is read once."""
+    reads, inside, go_on = [], threading.Event(), threading.Event()
+
+    def slow():
+        reads.append(None)
+        inside.set()
+        assert go_on.wait(20)
+        return families()
+
+    endpoint = MetricsEndpoint("127.0.0.1", 0, slow)
+    got = []
+
+    def scrape(**headers):
+        asked = urllib.request.Request(f"http://127.0.0.1:{endpoint.port}/metrics", headers=headers)
+        with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310 - ours
+            body = answer.read()
+            got.append(gzip.decompress(body) if answer.headers["Content-Encoding"] == "gzip" else body)
+
+    class Told(dict):
+        """Sees who finds a page under way."""
+
+        def get(self, key, default=None):
+            found = super().get(key, default)
+            if found is not None:
+                waiting.release()
+            return found
+
+    waiting = threading.Semaphore(0)
+    endpoint._server.get_app()._under_way = Told()
+    threads = [threading.Thread(target=scrape) for _ in range(3)]
+    try:
+        threads[0].start()
+        assert inside.wait(20)
+        for thread in threads[1:]:
+            thread.start()
+            assert waiting.acquire(timeout=20)
+        go_on.set()
+        for thread in threads:
+            thread.join(20)
+        assert (len(reads), len(got), len(set(got))) == (1, 3, 1)
+        scrape(**{"Accept-Encoding": "gzip"})
+        assert (len(reads), len(set(got))) == (2, 1)
+        assert b"a_up 1.0" in got[-1]
+    finally:
+        go_on.set()
+        endpoint.close()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
 from meshsdk import telemetry
 from meshsdk.errors import ConfigurationError
+from meshsdk.telemetry import access_lines
 from meshsdk.telemetry import switch as switching
 from meshsdk.telemetry.access_lines import AccessLog, CallLogger
 from meshsdk.telemetry.counted_calls import CallCounter
-from meshsdk.telemetry.environment import Asked, Listening, asked
+from meshsdk.telemetry.environment import Asked, Listening, asked, configure_sdk
 from meshsdk.telemetry.port import OBSERVING
 from meshsdk.telemetry.spans import CallTracer
 from meshsdk.telemetry.switch import Settings, Switch
@@ -23,7 +27,6 @@ def switch(monkeypatch):
     """A switch of its own, which leaves the process as it was."""
     monkeypatch.setattr(OBSERVING, "observer", None)
     monkeypatch.setattr(OBSERVING, "servers", None)
-    monkeypatch.setattr(switching.os, "register_at_fork", lambda **_: None)
     one = Switch()
     monkeypatch.setattr(switching, "SWITCH", one)
     yield one
@@ -51,11 +54,14 @@ def test_nothing_is_on_by_itself(switch):
 @pytest.mark.parametrize(
     ("environ", "found"),
     [
-        ({"OTEL_TRACES_EXPORTER": "console"}, Asked(traces=True, sdk=True)),
-        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a"}, Asked(metrics=True, sdk=True)),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a"}, Asked(traces=True, sdk=True)),
-        ({"OTEL_METRICS_EXPORTER": "otlp"}, Asked(metrics=True, sdk=True)),
-        ({"OTEL_LOGS_EXPORTER": "otlp"}, Asked(sdk=True)),
+        ({"OTEL_TRACES_EXPORTER": "console"}, Asked(traces=True, sdk=frozenset({"TRACES"}))),
+        (
+            {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a"},
+            Asked(metrics=True, sdk=frozenset({"METRICS"})),
+        ),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a"}, Asked(traces=True, sdk=frozenset({"TRACES"}))),
+        ({"OTEL_METRICS_EXPORTER": "otlp"}, Asked(metrics=True, sdk=frozenset({"METRICS"}))),
+        ({"OTEL_LOGS_EXPORTER": "otlp"}, Asked(sdk=frozenset({"LOGS"}))),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a", "OTEL_SDK_DISABLED": "true"}, Asked()),
         ({"MESHSDK_METRICS_PORT": "0"}, Asked(metrics=True, endpoint=Listening("127.0.0.1", range(1)))),
         (
@@ -176,7 +182,7 @@ def test_a_forked_child_counts_anew(switch):
     parent, before = telemetry.prometheus_port(), OBSERVING.observer
     before.began("xds:///a", "/a.B/C").attempt(0, "a:1", "c", None, None).ended("OK")
     endpoint = switch._endpoint
-    switch._after_fork()
+    switch.after_fork()
     try:
         assert telemetry.prometheus_port() != parent
         assert OBSERVING.observer is not before
@@ -184,3 +190,90 @@ def test_a_forked_child_counts_anew(switch):
     finally:
         endpoint._server.shutdown()
         endpoint._thread.join()
+
+
+ALL = {
+    "OTEL_TRACES_EXPORTER": "console",
+    "OTEL_METRICS_EXPORTER": "console",
+    "MESHSDK_METRICS_PORT": "0",
+    "MESHSDK_ACCESS_LOG": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("say", "on", "configured"),
+    [
+        (telemetry.disable, (False, False, False, False), None),
+        (lambda: telemetry.enable(traces=False), (False, True, True, True), {"METRICS"}),
+        (lambda: telemetry.enable(metrics=False), (True, False, False, True), {"TRACES"}),
+        (lambda: telemetry.access_log(0), (True, True, True, False), {"TRACES", "METRICS"}),
+    ],
+    ids=["disable", "no traces", "no metrics", "no access log"],
+)
+def test_code_stands_above_the_environment(switch, monkeypatch, say, on, configured):
+    """What the application switched off before the first mesh stays off, whatever the environment asks for."""
+    asked_of_sdk = []
+    monkeypatch.setattr(switching, "configure_sdk", lambda signals, _: asked_of_sdk.append(set(signals)) or True)
+    monkeypatch.setattr("meshsdk.telemetry.access_lines.write_somewhere", lambda: None)
+    say()
+    switch.start(ALL)
+    now = switch.settings
+    assert (now.traces, now.metrics, switch.port is not None, now.access_log is not None) == on
+    assert asked_of_sdk == ([] if configured is None else [configured])
+
+
+def test_the_keys_of_metadata_are_a_list(switch):
+    """A text in place of a list would name its letters: refused, with what to write."""
+    with pytest.raises(ConfigurationError, match=r"give a list of keys, \['x-tenant'\]"):
+        telemetry.access_log(metadata="x-tenant")
+
+
+@pytest.fixture
+def access_logger(monkeypatch, request):
+    """A logger in place of the access log's, as that is in a process where nobody has set up logging."""
+    logger = logging.getLogger(f"meshsdk.access.{request.node.name}")
+    logger.parent = logging.getLogger(f"{logger.name}.root")
+    logger.parent.parent = None
+    logger.parent.setLevel(logging.WARNING)
+    monkeypatch.setattr(access_lines, "_LOG", logger)
+    return logger
+
+
+def test_the_environment_alone_writes_the_access_log(switch, access_logger, capsys):
+    """MESHSDK_ACCESS_LOG writes lines to stderr where `logging` would throw them away."""
+    switch.start({"MESHSDK_ACCESS_LOG": "1"})
+    OBSERVING.observer.began("xds:///a", "/a.B/C").ended("OK", "", "", "c")
+    assert '"target":"xds:///a"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])
+def test_an_access_log_that_is_set_up_is_left_alone(access_logger, level):
+    """An application that has said where lines go, or that it wants none, is not overruled."""
+    access_logger.setLevel(level)
+    access_logger.parent.addHandler(logging.NullHandler())
+    access_lines.write_somewhere()
+    assert (access_logger.handlers, access_logger.propagate, access_logger.level) == ([], True, level)
+
+
+def test_the_sdk_is_configured_and_the_environment_left_as_it_was(monkeypatch):
+    """Only what is on is configured, OTLP where no exporter is named; programs started later see nothing of it."""
+    seen = []
+    names = [f"OTEL_{signal}_EXPORTER" for signal in ("TRACES", "METRICS", "LOGS")]
+    monkeypatch.setattr(
+        "opentelemetry.sdk._configuration._OTelSDKConfigurator",
+        lambda: SimpleNamespace(configure=lambda: seen.append([os.environ.get(name) for name in names])),
+    )
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "console")
+    monkeypatch.delenv("OTEL_TRACES_EXPORTER", raising=False)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a")
+    before = dict(os.environ)
+    assert configure_sdk({"TRACES"})
+    assert seen == [["otlp", "none", "none"]]
+    assert dict(os.environ) == before
+
+
+def test_a_provider_of_the_application_beside_an_exporter_of_the_environment(monkeypatch, caplog):
+    """What the environment asks for and the application's own configuration does not give is told."""
+    monkeypatch.setattr("meshsdk.telemetry.environment._sdk_provides", lambda signal, _: signal == "trace")
+    assert configure_sdk({"TRACES", "METRICS"})
+    assert [one.message.partition(" ")[0] for one in caplog.records] == ["OTEL_METRICS_EXPORTER"]
