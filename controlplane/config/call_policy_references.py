@@ -33,6 +33,7 @@ def unfit(policy: CallPolicy, configuration: Configuration) -> Iterator[Problem]
             if rule.parts.descriptors:
                 what = "rateLimit of a rule needs spec.rateLimit, which says whom to ask, in a CallPolicy for"
                 yield Problem(rule.origin, f"{what} {policy.host}")
+    yield from _asked_of_itself(policy)
     yield from _beside_patterns(policy, configuration)
     total = route_count(policy.host, configuration)
     if total > MOST_ROUTES:
@@ -40,6 +41,13 @@ def unfit(policy: CallPolicy, configuration: Configuration) -> Iterator[Problem]
             f"the methods of CallPolicies make about {total} routes of {policy.host}; at most {MOST_ROUTES} are served"
         )
         yield Problem(policy.origin, what)
+
+
+def _asked_of_itself(policy: CallPolicy) -> Iterator[Problem]:
+    asked = policy.service.rate_limit
+    if asked and asked.cluster == policy.host:
+        what = "is the service that the policy is for: each question would ask itself whether it may be asked"
+        yield Problem(Origin(policy.origin.file, policy.origin.line, "spec.rateLimit.service"), what)
 
 
 def _decided_before(policy: CallPolicy, configuration: Configuration) -> Iterator[Problem]:
@@ -73,6 +81,10 @@ def _beside_patterns(policy: CallPolicy, configuration: Configuration) -> Iterat
 
 def idle(policy: CallPolicy, configuration: Configuration) -> Iterator[Problem]:
     """Yields what has no effect: of a policy beside routes, and of a DestinationRule beside the policy."""
+    calls = configuration.calls_of(policy.host)
+    if policy.service.rate_limit and not (calls.parts.descriptors or any(part.descriptors for _, part in calls.paths)):
+        what = f"has no effect: no CallPolicy for {policy.host} has descriptors, so nothing is ever asked"
+        yield Problem(Origin(policy.origin.file, policy.origin.line, "spec.rateLimit"), what)
     service = configuration.virtual_services.get(policy.host)
     hedged = policy.parts.hedging or any(rule.parts.hedging for rule in policy.rules)
     for route in service.routes if service and hedged else ():

@@ -155,7 +155,8 @@ class Field:
             self.refuse(f"expected a duration such as 250ms, 2s or 1h30m, got {_shown(self.node)}")
         seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
         if not least <= seconds <= MAX_DURATION:
-            self.refuse(f"expected at least {least:g}s and at most {MAX_DURATION:g}s, got {text}")
+            shortest = f"{least:g}s" if not 0 < least < 1 else f"{least * 1000:g}ms"
+            self.refuse(f"expected at least {shortest} and at most {MAX_DURATION:g}s, got {text}")
         return seconds
 
     def labels(self) -> dict[str, str]:

@@ -23,6 +23,7 @@ _REFUSED = dict.fromkeys(
     ("redirect", "directResponse", "delegate"), "is not supported: a route sends calls to the destinations in `route`"
 )
 # gRFC A44 retries on the first five; the others are Envoy's, for clients that are Envoys.
+_SHORTEST_TIMEOUT = 0.001  # seconds
 _GRPC_CONDITIONS = frozenset(("cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"))
 _ENVOY_CONDITIONS = frozenset(
     ("5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "envoy-ratelimited", "retriable-4xx",
@@ -59,6 +60,14 @@ def _retries(field: Field) -> Retries:
     )
 
 
+def _timeout(field: Field) -> float:
+    """Reads a route's timeout; 0s turns it off. Milliseconds are the finest that every client keeps."""
+    seconds = field.duration()
+    if 0 < seconds < _SHORTEST_TIMEOUT:
+        field.refuse(f"expected 0s (no timeout) or at least 1ms, got {field.node.text}")
+    return seconds
+
+
 def _destination(target: Field) -> Destination:
     inner = target.record(("host", "subset", "port"))
     port = inner.get("port")
@@ -92,7 +101,7 @@ def _route(field: Field) -> HttpRoute:
         name=record.read("name", Field.text) or "",
         matches=tuple(call_match(item) for item in matches.items(0, 1_000)) if matches else (),
         destinations=destinations,
-        timeout=record.read("timeout", Field.duration),
+        timeout=record.read("timeout", _timeout),
         retries=record.read("retries", _retries),
         fault=record.read("fault", fault),
         mirrors=mirrors(record, _destination),

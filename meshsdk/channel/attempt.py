@@ -5,6 +5,7 @@ Shared by `sync` and `aio`; holds no I/O.
 
 from __future__ import annotations
 
+import re
 import time
 import weakref
 from collections.abc import Sequence
@@ -20,7 +21,10 @@ from meshsdk.channel.stack import Metadata
 from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep
 from meshsdk.model.resources import Forward
 
-_PUSHBACK = "grpc-retry-pushback-ms"  # gRFC A6
+_PUSHBACK = "grpc-retry-pushback-ms"  # gRFC A6: a signed 32-bit integer
+_INTEGER = re.compile("-?[0-9]{1,10}")
+_I32 = 2**31
+_FORBIDDEN = -1000  # ms; what is no such integer forbids the retry, and so does any negative one
 _PREVIOUS = "grpc-previous-rpc-attempts"  # gRFC A6
 
 
@@ -165,10 +169,8 @@ def tell(backend: PooledBackend, code: str, trailing: Sequence[Any], *, local_or
 def _pushback(trailing: Sequence[Any] | None) -> float | None:
     for key, value in trailing or ():
         if key == _PUSHBACK:
-            try:
-                return int(value) / 1000
-            except ValueError:
-                return -1.0  # A6: a value that is not an integer forbids the retry
+            milliseconds = int(value) if _INTEGER.fullmatch(value) else _FORBIDDEN
+            return (milliseconds if -_I32 <= milliseconds < _I32 else _FORBIDDEN) / 1000
     return None
 
 

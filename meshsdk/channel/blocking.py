@@ -13,7 +13,7 @@ import grpc
 
 from meshsdk.channel.attempt import CallOptions, Counted, Ended, ended_with, outcome, tell
 from meshsdk.channel.calling import Calling
-from meshsdk.channel.failure import DEADLINE, CallFailed, refused
+from meshsdk.channel.failure import CLOSED, DEADLINE, CallFailed, refused
 from meshsdk.channel.hedged_attempts import HedgedCallee
 from meshsdk.channel.hedged_sync import HedgedCall
 from meshsdk.channel.passage import Called, Placed, unplanned
@@ -188,15 +188,23 @@ class BlockingCall(Calling):
         return reached
 
     def _sleep(self, seconds: float) -> None:
-        """Sleeps before a retry. Raises _NoTime where the deadline comes first."""
+        """Sleeps before a retry. Raises _NoTime where the deadline comes first, CallFailed when the channel closes."""
         if self._deadline is not None and time.monotonic() + seconds >= self._deadline:
             raise _NoTime
-        time.sleep(seconds)
+        self._rest(seconds)
 
     def _wait_out(self, seconds: float) -> None:
-        """Sleeps as a gate says. Raises CallFailed where the deadline comes first."""
+        """Sleeps as a gate says. Raises CallFailed where the deadline comes first, and when the channel closes."""
         left = self._left()
         if left is not None and left <= seconds:
-            time.sleep(max(0.0, left))
+            self._rest(max(0.0, left))
             raise CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, DEADLINE)
-        time.sleep(seconds)
+        self._rest(seconds)
+
+    def _rest(self, seconds: float) -> None:
+        """Sleeps on what the close of a channel wakes. Raises CallFailed when the call's own closes."""
+        channel, changed = self._method.channel, self._method.channel.scope.changed
+        with changed:
+            closed = changed.wait_for(lambda: channel.target is not self._target, seconds)
+        if closed:
+            raise CallFailed(grpc.StatusCode.CANCELLED, CLOSED)

@@ -11,8 +11,11 @@ from meshsdk.model.policy import RetryPolicy, RpcDefaults
 from meshsdk.model.resources import Forward
 
 _NO_CAP = 0.0
-IDEMPOTENT = RetryPolicy(frozenset({"UNAVAILABLE"}), num_retries=2, avoid_previous=True)
-"""How a call that may be executed twice is retried where nobody says more."""
+IDEMPOTENT = RetryPolicy(frozenset({"UNAVAILABLE"}), num_retries=2, avoid_previous=True, avoid_attempts=5)
+"""How a call that may be executed twice is retried where nobody says more.
+
+Five draws for an endpoint that it has not tried, as the control plane gives routes: one would often go where it failed.
+"""
 
 
 def defaulted(forward: Forward, said: RpcDefaults) -> Forward:

@@ -99,7 +99,8 @@ class Passage:
         for gate in self.plan.gates:
             now = time.monotonic()
             left = None if deadline is None else deadline - now
-            call = GateCall(self._called.method, told, now, left, self.lane.cluster, self._target.shared.app)
+            app, streamed = self._target.shared.app, self._called.streamed
+            call = GateCall(self._called.method, told, now, left, self.lane.cluster, app, streamed)
             decision = yield from gate.enter(call)
             if isinstance(decision, Reject):
                 if self.observed is not None:

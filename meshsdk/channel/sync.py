@@ -178,7 +178,7 @@ class MeshChannel(grpc.Channel):
         """Cancels the calls of this channel and lets go of its target.
 
         A blocking unary call of another thread is cancelled if no other channel of the process uses the same
-        connections; else it finishes.
+        connections, or while it waits (for a backend, at a gate, before a retry); else it finishes.
         """
         with self._lock:
             if self._closed:
@@ -192,6 +192,7 @@ class MeshChannel(grpc.Channel):
             self._feed.stop()
         if target is not None:
             self.scope.release(self.name)
+            self.scope.wake()  # what waits on a call's behalf: other channels may hold the target still
 
     def __enter__(self) -> Self:
         return self

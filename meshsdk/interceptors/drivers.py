@@ -1,7 +1,7 @@
 """Runs a policy's steps. Carries, does not decide.
 
 Called by the channel façades after a first attempt has failed or could not start: `drive` by a call that blocks its
-thread; `first` and `advance`, one step at a time, by calls that outlive the method that made them, on threads and on
+thread; `advance`, one step at a time, by calls that outlive the method that made them, on threads and on
 asyncio alike. `begin`, `answer` and `aanswer` take a call through its gates, before its first attempt. The attempt
 itself, the sleep, the question and the deadline belong to the caller.
 """
@@ -33,12 +33,6 @@ class AioRateLimitClient(Protocol):
 
     async def ask(self, consult: Consult) -> Verdict:
         """Waits for the answer, `consult.timeout` seconds at most."""
-
-
-def first(steps: Steps, outcome: Outcome) -> Attempt | Sleep | None:
-    """Tells a fresh policy how the attempt made without it ended; returns its next step, None at the end."""
-    next(steps)
-    return advance(steps, outcome)
 
 
 def advance(steps: Steps, outcome: Outcome | None) -> Attempt | Sleep | None:

@@ -27,6 +27,9 @@ def rpc(
 ) -> Callable[[_Decorated], _Decorated]:
     """Declares options of an RPC handler. They are published to callers in the revision of the instance.
 
+    They reach callers whose cluster comes straight from a registry (`mesh:///`); xDS cannot say them, so callers of EDS
+    clusters need them on the route.
+
     `idempotent`: running the call twice does no harm, so callers may retry it. `timeout`: seconds, a timedelta or text
     ("2s"): what a caller should wait at most if it set no deadline; published to callers in the revision, the server
     does not cut calls off. `retry` (needs `idempotent`): a number of retries, or a `RetryPolicy`. `limit`: calls in

@@ -66,13 +66,13 @@ class Admissions:
                 self._methods[method] = _ordered((*self._shared, *own))
                 self.active = True
 
-    def enter(self, method: str, metadata: Metadata) -> Permit | Reject | None:
-        """Decides on a call that has arrived; None: nothing limits it."""
+    def enter(self, method: str, metadata: Metadata, *, streamed: bool = False) -> Permit | Reject | None:
+        """Decides on a call that has arrived; None: nothing limits it. `streamed`: its answer is a stream."""
         gates = self._methods.get(method, self._shared)
         if not gates or method.startswith(_EXEMPT):
             return None
         now = time.monotonic()
-        call = GateCall(method, metadata, now)
+        call = GateCall(method, metadata, now, streamed=streamed)
         passed: list[Passed] = []
         for gate in gates:
             decision = _decision(gate, call)

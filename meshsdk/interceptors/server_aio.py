@@ -69,7 +69,8 @@ class ActivityInterceptor(grpc.aio.ServerInterceptor):
     def _admit(self, call: Any, twin: Handler) -> Handler:
         if self.admissions.loop_lag is not None:
             self.admissions.loop_lag.touch()
-        permit = self.admissions.enter(call.method, call.invocation_metadata or ())
+        streamed = twin.response_streaming
+        permit = self.admissions.enter(call.method, call.invocation_metadata or (), streamed=streamed)
         if permit is None:
             return twin
         if isinstance(permit, Reject):

@@ -67,7 +67,8 @@ class ActivityInterceptor(grpc.ServerInterceptor):
 
     def _admit(self, call: Any, twin: Handler) -> Handler:
         """Decides now, and not when a thread is free: what waits for one counts."""
-        permit = self.admissions.enter(call.method, call.invocation_metadata or ())
+        streamed = twin.response_streaming
+        permit = self.admissions.enter(call.method, call.invocation_metadata or (), streamed=streamed)
         if permit is None:
             return twin
         if isinstance(permit, Reject):

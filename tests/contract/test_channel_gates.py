@@ -106,6 +106,7 @@ def test_passed_in_order(lab, backend, shape, gates):
     assert call.method.endswith(shape)
     assert ("key", "value") in call.metadata
     assert call.cluster == "c"
+    assert call.streamed is shape.endswith("stream")
     assert 0 < call.left <= PATIENCE
     gates.codes()
     assert [(name, end.code, end.streamed) for name, end in gates.ends] == [
@@ -170,6 +171,22 @@ def test_cancelled_at_the_gate(lab, backend, shape, gates):
     assert running.cancel()
     assert running.end().code is grpc.StatusCode.CANCELLED
     assert gates.codes() == [("1", "CANCELLED")]
+    assert backend.executed == []
+
+
+def test_closed_at_the_gate(lab, backend, shape, gates):
+    """Closing the channel ends a call that a gate holds at once, one that blocks its thread too."""
+    caller = lab.open("", first=gated(backend.address))
+    done: list = []
+    options = {"metadata": say(two="sleep:60"), "timeout": 120}
+    thread = threading.Thread(target=lambda: done.append(caller.ask(shape, b"say:1", **options)), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + PATIENCE
+    while len(gates.calls) < 2 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    caller.close()
+    thread.join(PATIENCE)
+    assert [ended.code for ended in done] == [grpc.StatusCode.CANCELLED]
     assert backend.executed == []
 
 

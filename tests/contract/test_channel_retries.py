@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import grpc
@@ -178,6 +179,23 @@ def test_cancelled_between_attempts(lab, backend, shape):
     assert running.cancel()
     assert running.end().code is grpc.StatusCode.CANCELLED
     assert running.over()
+    assert len(backend.executed) == 1
+
+
+def test_closed_between_attempts(lab, backend, shape):
+    """Closing the channel ends a call that waits for its next attempt at once, one that blocks its thread too."""
+    caller = lab.open("", first=snapshot(backend.address, retry=POLICY))
+    done: list = []
+    options = {"timeout": 120}
+    thread = threading.Thread(target=lambda: done.append(caller.ask(shape, b"pushback:60000", **options)), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + PATIENCE
+    while not backend.executed and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(0.05)  # the answer must have come; were it late, the call would be cancelled while it runs
+    caller.close()
+    thread.join(PATIENCE)
+    assert [ended.code for ended in done] == [grpc.StatusCode.CANCELLED]
     assert len(backend.executed) == 1
 
 

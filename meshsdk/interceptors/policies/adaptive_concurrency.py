@@ -1,7 +1,8 @@
 """Adaptive concurrency: refuses calls beyond as many as can run without waiting for one another.
 
 Made by `gates` for clients, and for servers from the limits of code. Counts the calls that run; what their number may
-be is the `gradient`'s to learn. Keeps no clock, no thread.
+be is the `gradient`'s to learn. Calls whose answer is a stream pass: a watch that idles for an hour is no work, and its
+length no latency, so streams that counted would take the places of calls for good. Keeps no clock, no thread.
 """
 
 from __future__ import annotations
@@ -47,12 +48,14 @@ class AdaptiveConcurrencyGate:
 
     @property
     def running(self) -> int:
-        """How many calls run now."""
+        """How many of the calls that count run now."""
         return len(self._running)
 
     def enter(self, call: GateCall) -> Passing:
-        """Refuses the call if as many run as may."""
+        """Refuses the call if as many run as may; never one whose answer is a stream."""
         yield from ()
+        if call.streamed:
+            return None
         gradient = self._gradient
         if call.now >= gradient.due:
             with self._guard:
@@ -68,7 +71,7 @@ class AdaptiveConcurrencyGate:
 
     def _ended(self, began: float, end: CallEnd) -> None:
         self._running.pop()
-        if end.streamed or end.code in _NO_SAMPLE:
+        if end.code in _NO_SAMPLE:
             return
         if self._gradient.sample(end.now - began, end.now):
             with self._guard:

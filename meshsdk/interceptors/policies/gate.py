@@ -23,6 +23,7 @@ class GateCall:
     """What a gate knows of a call. `now`: monotonic seconds. `left`: seconds to the deadline, None without one.
 
     `metadata`: lower-case names. `cluster`: that the route chose ("" at a server). `app`: the caller's application.
+    `streamed`: its answer is a stream, which runs as long as both sides like.
     """
 
     method: str
@@ -31,6 +32,7 @@ class GateCall:
     left: float | None = None
     cluster: str = ""
     app: str = ""
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,11 @@ def test_retry(forward, said, retry):
     assert defaulted(forward, said).retry == retry
 
 
+def test_idempotent_calls_find_the_other_endpoint():
+    """A retry draws as often as the control plane's routes do: one draw of two would fail where it failed before."""
+    assert (IDEMPOTENT.avoid_previous, IDEMPOTENT.avoid_attempts) == (True, 5)
+
+
 @pytest.mark.parametrize(
     ("cap", "timeout", "limit"),
     [(None, None, 2.0), (None, 9.0, 9.0), (None, 1.0, 1.0), (5.0, None, 5.0), (0.0, None, None)],

@@ -67,10 +67,14 @@ def test_never_sent(code, details, where, unsent):
         ((("grpc-retry-pushback-ms", "soon"),), -1.0),
         ((("grpc-retry-pushback-ms", ""),), -1.0),
         ((("grpc-retry-pushback-ms", "1.5"),), -1.0),
+        ((("grpc-retry-pushback-ms", "1_0"),), -1.0),
+        ((("grpc-retry-pushback-ms", "2147483647"),), 2147483.647),
+        ((("grpc-retry-pushback-ms", "2147483648"),), -1.0),
+        ((("grpc-retry-pushback-ms", "9" * 400),), -1.0),
     ],
 )
 def test_pushback(trailing, pushback):
-    """Pushback is whole milliseconds; anything else forbids a retry (A6)."""
+    """Pushback is milliseconds in a signed 32-bit integer; anything else forbids a retry (A6)."""
     seen = outcome(Ended(UNAVAILABLE, CORE, trailing or ()), backend(), committed=False)
     assert (seen.code, seen.unsent, seen.committed) == ("UNAVAILABLE", True, False)
     assert seen.pushback == pushback

@@ -86,8 +86,8 @@ def test_what_is_beyond_the_limit_is_refused():
 def test_streams_and_refusals_are_no_samples():
     """The length of a stream, and answers given without the work, leave the latency as it is known."""
     gate = adaptive(min_rtt_requests=1)
+    assert decision(gate, GateCall("/s/m", (), 0.0, streamed=True)) is None  # it is told no end
     for end in (
-        CallEnd("OK", 9.0, 9.0, streamed=True),
         CallEnd("UNAVAILABLE", 0.001, 0.001),
         CallEnd("", 0.001, 0.001),
     ):
@@ -95,6 +95,16 @@ def test_streams_and_refusals_are_no_samples():
         assert gate._gradient.min_rtt is None
     decision(gate, GateCall("/s/m", (), 0.0))(CallEnd("OK", 0.1, 0.1))
     assert gate._gradient.min_rtt == pytest.approx(0.1)
+
+
+def test_streams_take_no_place():
+    """However many streams run, as many other calls as the limit run beside them; no stream is refused."""
+    gate = adaptive(max_limit=2)
+    streams = [decision(gate, GateCall("/s/m", (), 0.0, streamed=True)) for _ in range(100)]
+    calls = [decision(gate, GateCall("/s/m", (), 0.0)) for _ in range(3)]
+    assert [isinstance(one, Reject) for one in calls] == [False, False, True]
+    assert not any(isinstance(one, Reject) for one in streams)
+    assert not isinstance(decision(gate, GateCall("/s/m", (), 0.0, streamed=True)), Reject)
 
 
 def test_an_idle_server_keeps_its_limit():

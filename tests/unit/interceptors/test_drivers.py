@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from meshsdk.interceptors.drivers import Decided, aanswer, advance, answer, begin, drive, first
+from meshsdk.interceptors.drivers import Decided, aanswer, advance, answer, begin, drive
 from meshsdk.interceptors.policies.gate import Consult, Verdict
 from meshsdk.interceptors.policies.recover import recover
 from meshsdk.interceptors.policies.steps import Attempt, Outcome, Sleep
@@ -39,13 +39,15 @@ class Script:
 def at_once(script: Script, outcome: Outcome) -> None:
     """Drives on this thread, after a first attempt with `outcome`."""
     steps = recover(RETRY, lambda: 0.5)
-    drive(steps, first(steps, outcome), script.attempt, script.sleep)
+    next(steps)
+    drive(steps, advance(steps, outcome), script.attempt, script.sleep)
 
 
 def step_by_step(script: Script, outcome: Outcome) -> None:
     """As calls do that outlive the method that made them."""
     steps = recover(RETRY, lambda: 0.5)
-    step = first(steps, outcome)
+    next(steps)
+    step = advance(steps, outcome)
     while step is not None:
         if isinstance(step, Sleep):
             script.sleep(step.seconds)

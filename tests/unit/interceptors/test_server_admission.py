@@ -109,6 +109,17 @@ def test_a_place_is_given_back_when_a_later_gate_refuses():
         assert refusal.category == "local_rate_limit"
 
 
+def test_streams_count_for_fixed_limits_only():
+    """Streams pass what is learnt; a fixed limit counts them."""
+    learnt = Admissions(ServerLimits(adaptive=AdaptiveConcurrency(max_limit=1, min_concurrency=1)))
+    held = [learnt.enter("/s.S/m", (), streamed=True) for _ in range(5)]
+    assert not any(isinstance(one, Reject) for one in held)
+    assert entered(learnt, count=2) == [None, "UNAVAILABLE"]
+    fixed = Admissions(ServerLimits(limit=1))
+    both = [fixed.enter("/s.S/m", (), streamed=True) for _ in range(2)]
+    assert [type(one) for one in both] == [Permit, Reject]
+
+
 def test_buckets_of_ones_own():
     """A token bucket may be given as Envoy has it."""
     limit = LocalRateLimit(TokenBucket(1, 1, 3600.0), status="UNAVAILABLE")

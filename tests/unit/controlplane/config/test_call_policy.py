@@ -219,7 +219,7 @@ def test_rules() -> None:
         ("localRateLimit: {}", "6: spec.localRateLimit: expected tokenBucket, for the calls that no descriptor is for"),
         (
             "localRateLimit: {tokenBucket: {maxTokens: 1, fillInterval: 10ms}}",
-            "6: spec.localRateLimit.tokenBucket.fillInterval: expected at least 0.05s",
+            "6: spec.localRateLimit.tokenBucket.fillInterval: expected at least 50ms",
         ),
         (
             f"localRateLimit: {{tokenBucket: {BUCKET}, descriptors: [{{entries: [{{}}], tokenBucket: {BUCKET}}}]}}",
@@ -364,6 +364,30 @@ def test_unknown_services() -> None:
         "f.yaml:5: spec.rateLimit.service: unknown host c.d: no ServiceEntry has it",
     ]
     assert merge(joined(text("rateLimit: {domain: a, service: c}"))).configuration.hosts() == {"orders", "c"}
+
+
+def test_a_rate_limit_service_is_not_asked_about_itself() -> None:
+    """A policy cannot have the service that it is for asked about calls of that service."""
+    assert refusals(text("rateLimit: {domain: a, service: orders, descriptors: [{entries: [{value: a}]}]}")) == [
+        (
+            "f.yaml:5: spec.rateLimit.service: is the service that the policy is for: each question would ask itself "
+            "whether it may be asked"
+        )
+    ]
+
+
+def test_a_rate_limit_without_questions_is_reported() -> None:
+    """Where no policy of the service has descriptors, in spec or in a rule, nothing is asked, and that is said."""
+    asked = text("rateLimit: {domain: a, service: c}", "a")
+    rule = text("rules: [{match: {method: /a.B/C}, rateLimit: {descriptors: [{entries: [{value: a}]}]}}]", "b")
+    own = text("rateLimit: {domain: a, service: c, descriptors: [{entries: [{value: a}]}]}", "c")
+
+    def told(*documents: str) -> list[str]:
+        return [str(each) for each in merge(joined(*documents)).warnings() if "no ServiceEntry" not in str(each)]
+
+    what = "has no effect: no CallPolicy for orders has descriptors, so nothing is ever asked"
+    assert told(asked) == [f"f.yaml:5: spec.rateLimit: {what}"]
+    assert told(asked, rule) == told(own) == []
 
 
 def test_descriptors_of_a_rule_need_whom_to_ask() -> None:

@@ -161,6 +161,14 @@ def test_service_entry(spec: str, expected: str) -> None:
             "8: spec.http[0].timeout: expected a duration such as 250ms, 2s or 1h30m, got the number 5",
         ),
         (
+            "  - timeout: 999us\n" + ROUTE,
+            "8: spec.http[0].timeout: expected 0s (no timeout) or at least 1ms, got 999us",
+        ),
+        (
+            "  - retries: {attempts: 2, perTryTimeout: 1us}\n" + ROUTE,
+            "8: spec.http[0].retries.perTryTimeout: expected at least 1ms and at most 3.1536e+08s, got 1us",
+        ),
+        (
             "  - retries: {attempts: 2, retryOn: 'unavailable,sometimes'}\n" + ROUTE,
             (
                 "8: spec.http[0].retries.retryOn: unknown condition 'sometimes'; expected a status code or some of "
