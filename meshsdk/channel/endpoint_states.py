@@ -106,5 +106,5 @@ def _why_not(
     if backend.connection.draining:
         return "its server says that it drains"
     if backend.state is not Connectivity.READY:
-        return backend.state.value
+        return str(backend.state.value)
     return "" if view.load > 0 else f"connected; priority {view.group.priority} stands by"
