@@ -68,7 +68,7 @@ async def _status(inner: Any) -> None:
         await asyncio.sleep(_STATUS_PAUSE)
 
 
-def _own(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+def own_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
     """Returns the error of a call that ended in this process."""
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details, f"meshsdk: {details}")
 
@@ -242,7 +242,7 @@ class AioAttempts(Calling):
             self._inner = None
             self._prepare(step, inner)
         elif inner is self._timed_out:
-            self._failed = _own(ended.code, DEADLINE)
+            self._failed = own_error(ended.code, DEADLINE)
             self._conclude(None)
         else:
             self._conclude(inner)
@@ -272,6 +272,7 @@ class AioAttempts(Calling):
             return
         self._left_behind = ended
         step: Attempt | Sleep | None = first
+        inner: Any = None
         try:
             if gates is not None:
                 await self._pass(*gates)
@@ -283,12 +284,10 @@ class AioAttempts(Calling):
             await self._replay(inner)
             if not inner.done():  # else `ended` has decided what follows
                 self._inner = inner
-        except asyncio.CancelledError as cancelled:
-            self._failed = cancelled
-            self._conclude(None)
-        except Exception as error:  # noqa: BLE001 - it becomes the end of the call, and is raised to whoever awaits it
-            self._failed = error
-            self._conclude(None)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - raised to whoever awaits the call
+            if inner is None or not inner.done():  # else as above: it ended while it was given the requests
+                self._failed = error
+                self._conclude(None)
 
     async def _replay(self, inner: Any) -> None:
         """Gives a further attempt what the application has written so far."""
@@ -304,7 +303,7 @@ class AioAttempts(Calling):
         left = self._left()
         await asyncio.sleep(seconds if left is None else max(0.0, min(seconds, left)))
         if left is not None and left <= seconds:
-            raise _own(grpc.StatusCode.DEADLINE_EXCEEDED, DEADLINE)
+            raise own_error(grpc.StatusCode.DEADLINE_EXCEEDED, DEADLINE)
 
     async def _placed(self, attempt: Attempt) -> Placed:
         """Waits for a backend; passes the gates first, where the call turns out to have a plan."""
@@ -331,7 +330,7 @@ class AioAttempts(Calling):
     def _held(self, hold: Hold) -> grpc.aio.AioRpcError:
         """Returns the error of a call that ends at this hold."""
         details = words(self._target.name, hold, self._method.channel.scope.source.progress)
-        return _own(status(hold, self._options.wait_for_ready), details)
+        return own_error(status(hold, self._options.wait_for_ready), details)
 
     def _conclude(self, inner: Any) -> None:
         self._inner = inner

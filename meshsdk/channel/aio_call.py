@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from meshsdk.channel.aio_attempts import AioAttempts
+from meshsdk.channel.aio_attempts import AioAttempts, own_error
+from meshsdk.channel.failure import DEADLINE
 
 
 class MeshCall(AioAttempts):
@@ -29,6 +30,21 @@ class MeshCall(AioAttempts):
             if self._next_task is not None:
                 await asyncio.wait((self._next_task,))
         return self._inner
+
+    async def _of(self, inner: Any, awaitable: Awaitable[Any]) -> Any:
+        """Waits for what an attempt does; raises AioRpcError where that one was cancelled by its own timeout.
+
+        grpc.aio raises CancelledError in whoever waits on a cancelled call; `gather` tells that from a cancel of the
+        waiter, which it passes on.
+        """
+        if self._committed or inner is not self._limited:
+            return await awaitable
+        result: Any = (await asyncio.gather(awaitable, return_exceptions=True))[0]
+        if isinstance(result, asyncio.CancelledError) and self._inner is not inner:
+            raise own_error(grpc.StatusCode.DEADLINE_EXCEEDED, DEADLINE)
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     async def over(self) -> Any:
         """Waits for the end; returns the last attempt, None if there was none."""
@@ -134,7 +150,7 @@ class MeshCall(AioAttempts):
         while True:
             inner = await self._running()
             try:
-                await inner.wait_for_connection()
+                await self._of(inner, inner.wait_for_connection())
             except grpc.aio.AioRpcError:
                 if self._inner is inner:
                     raise

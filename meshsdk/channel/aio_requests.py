@@ -129,7 +129,7 @@ class StreamRequest(MeshCall):
         if self._written:
             self._kept.keep(request)
         try:
-            await inner.write(request)
+            await self._of(inner, inner.write(request))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             if self._inner is inner:
                 raise
@@ -139,7 +139,12 @@ class StreamRequest(MeshCall):
         """Ends the stream of requests."""
         inner = self._inner or await self._running()
         self._kept.closed = True
-        await inner.done_writing()
+        try:
+            await self._of(inner, inner.done_writing())
+        except grpc.aio.AioRpcError:
+            if self._inner is inner:
+                raise
+            await self._running()  # the next attempt was told so with all the requests
 
 
 class UnaryUnaryCall(UnaryResponse, grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]

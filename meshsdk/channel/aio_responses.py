@@ -55,13 +55,16 @@ class StreamResponse(MeshCall):
     async def _iterate(self) -> AsyncIterator[Any]:
         while True:
             inner = self._inner or await self._running()
+            answers = aiter(inner)
             try:
-                async for message in inner:
-                    if not self._committed:
-                        if inner is self._left_behind:
-                            break
-                        self._commit()
+                message = await self._of(inner, anext(answers, grpc.aio.EOF))
+                if not self._committed and message is not grpc.aio.EOF:
+                    if inner is self._left_behind:
+                        continue
+                    self._commit()
+                while message is not grpc.aio.EOF:
                     yield message
+                    message = await anext(answers, grpc.aio.EOF)
             except grpc.aio.AioRpcError:
                 if self._inner is inner:
                     raise
@@ -73,7 +76,7 @@ class StreamResponse(MeshCall):
         while True:
             inner = self._inner or await self._running()
             try:
-                message = await inner.read()
+                message = await self._of(inner, inner.read())
             except grpc.aio.AioRpcError:
                 if self._inner is inner:
                     raise

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from meshsdk.channel.attempt import Ended, outcome
+from meshsdk.channel.attempt import Ended
 from meshsdk.channel.failure import CallRaised
 from meshsdk.channel.hedged_attempts import HedgedAttempts, HedgedCallee, Running
 from meshsdk.channel.settled import now
@@ -23,6 +23,10 @@ from meshsdk.interceptors.policies.hedge import Won
 from meshsdk.interceptors.policies.steps import Attempt, Outcome
 
 _OK = grpc.StatusCode.OK
+
+
+def _end_of(inner: Any) -> Ended:
+    return Ended(now(inner.code()), now(inner.details()), tuple(now(inner.trailing_metadata()) or ()))
 
 
 class HedgedCall:
@@ -76,8 +80,8 @@ class HedgedCall:
         if running is None:
             return
         options = self._callee.options
-        left, metadata = self._attempts.arguments(running, attempt)
         try:
+            left, metadata = self._attempts.arguments(running, attempt)
             running.inner = self._stub(running.backend.connection)(
                 self._callee.request,
                 timeout=left,
@@ -120,11 +124,7 @@ class HedgedCall:
     def _judge(self, running: Running) -> None:
         """Tells the policy of the end of an attempt that did not win before it."""
         if self._winner is None and not self._cancelled:
-            inner, backend = running.inner, running.backend
-            trailing = tuple(now(inner.trailing_metadata()))
-            self._callee.target.noticed(backend.connection, trailing)
-            ended = Ended(now(inner.code()), now(inner.details()), trailing)
-            reached = outcome(ended, backend, committed=False, told=running.late)
+            reached = self._attempts.judge(running, _end_of(running.inner))
             if reached.code == "OK":
                 self._attempts.hedge.answered(running.number)
             else:
@@ -143,7 +143,10 @@ class HedgedCall:
         """Ends the call if what it is has ended."""
         if self._done or self._winner is None or not self._winner.over:
             return
-        self._attempts.conclude(self._winner, now(self._winner.inner.code()).name)
+        inner = self._winner.inner
+        if not self._winner.judged and not inner.cancelled():  # a stream, which won by its first answer
+            self._attempts.judge(self._winner, _end_of(inner))
+        self._attempts.conclude(self._winner, now(inner.code()).name)
         self._finish()
 
     def _finish(self) -> None:

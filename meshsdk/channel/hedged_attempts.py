@@ -10,7 +10,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from meshsdk.channel.attempt import Counted, tell, with_previous
+from meshsdk.channel.attempt import Counted, Ended, outcome, tell, with_previous
 from meshsdk.channel.passage import Passage, Placed
 from meshsdk.channel.stack import Hold, Metadata, Target
 from meshsdk.interceptors.policies.hedge import Hedge
@@ -52,16 +52,21 @@ class HedgedCallee(NamedTuple):
 class Running:
     """One attempt. Guarded by whatever guards the call. `inner`: grpc's call; `message`: of a stream, read ahead.
 
-    `seen`: who looks at it, until that one is told its end. `late`: its endpoint has been told that it failed.
+    `seen`: who looks at it, until that one is told its end. `late`: its endpoint has been told that it failed;
+    `judged`: that it ended.
     """
 
-    __slots__ = ("_budget", "_since", "counted", "inner", "late", "message", "number", "over", "seen", "unsent")
+    __slots__ = (
+        *("_budget", "_since", "counted", "inner", "judged", "late", "message", "number", "over"),
+        *("seen", "unsent"),
+    )
 
     def __init__(self, number: int, counted: Counted, budget: Breaker | None, now: float) -> None:
         """`budget`: that counts it as a retry."""
         self.number = number
         self._since = now
         self.late = False
+        self.judged = False
         self.counted = counted
         self.inner: Any = None
         self.message: Any = None
@@ -195,8 +200,15 @@ class HedgedAttempts:
             running.seen, seen.last = seen.last, None
         return left, metadata
 
+    def judge(self, running: Running, ended: Ended) -> Outcome:
+        """An attempt has ended of itself: tells its endpoint's watch and connection; returns the policies' words."""
+        running.judged = True
+        self._callee.target.noticed(running.backend.connection, ended.trailing)
+        return outcome(ended, running.backend, committed=False, told=running.late)
+
     def failed(self, running: Running, outcome: Outcome) -> None:
         """An attempt has ended other than OK, of itself."""
+        running.judged = True
         running.unsent = outcome.unsent
         running.tell(outcome.code)
         self.hedge.failed(running.number, outcome, time.monotonic())

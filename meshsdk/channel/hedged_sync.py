@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 
-from meshsdk.channel.attempt import ended_with, outcome
+from meshsdk.channel.attempt import ended_with
 from meshsdk.channel.failure import CallCancelled, CallRaised
 from meshsdk.channel.hedged_attempts import HedgedAttempts, HedgedCallee, Running
 from meshsdk.channel.timers import TIMERS, Timer
@@ -82,10 +82,10 @@ class HedgedCall:
         running = self._attempts.begin(attempt)
         if running is None:
             return
-        stub, options = self._stub(running.backend.connection), self._callee.options
-        make = stub if self._streamed else stub.future
-        left, metadata = self._attempts.arguments(running, attempt)
         try:
+            stub, options = self._stub(running.backend.connection), self._callee.options
+            make = stub if self._streamed else stub.future
+            left, metadata = self._attempts.arguments(running, attempt)
             running.inner = make(self._callee.request, left, metadata, options.credentials, None, options.compression)
         except BaseException as error:
             running.end()
@@ -123,13 +123,10 @@ class HedgedCall:
 
     def _judge(self, running: Running) -> None:
         """Tells the policy of the end of an attempt that did not win before it."""
-        inner, backend = running.inner, running.backend
         with self._state:
             lost = self._winner is not None or self._cancelled
         if not lost:
-            ended = ended_with(inner, initial=False, timed_out=False)
-            self._callee.target.noticed(backend.connection, ended.trailing)
-            reached = outcome(ended, backend, committed=False, told=running.late)
+            reached = self._attempts.judge(running, ended_with(running.inner, initial=False, timed_out=False))
             with self._state:
                 if reached.code == "OK":
                     self._attempts.hedge.answered(running.number)
@@ -148,6 +145,8 @@ class HedgedCall:
             winner = self._winner
             if self._ending is not None or winner is None or not winner.over:
                 return
+            if not winner.judged and not winner.inner.cancelled():  # a stream, which won by its first answer
+                self._attempts.judge(winner, ended_with(winner.inner, initial=False, timed_out=False))
             self._ending = winner.inner
             self._tell_course(winner, winner.inner.code().name)
         self._tell()

@@ -122,15 +122,17 @@ class Mirroring(NamedTuple):
             compression=self.options.compression,
         )
         copy.inner = loop.create_task(_carry(inner, copy, streamed=self.streamed))
+        copy.inner.add_done_callback(functools.partial(_carried, inner, copy))
 
 
 class _Copy:
     """A copy that runs, counted at its mirror. `inner`: grpc's call, or the task that reads it."""
 
-    __slots__ = ("_cluster", "_counted", "_target", "backend", "inner")
+    __slots__ = ("_cluster", "_counted", "_target", "backend", "inner", "over")
 
     def __init__(self, cluster: str, backend: PooledBackend, target: Target) -> None:
         self.inner: Any = None
+        self.over = False
         self.backend = backend
         self._counted = Counted(backend, None)
         self._cluster = cluster
@@ -146,6 +148,7 @@ class _Copy:
 
     def leave(self, code: str) -> None:
         """It has ended, and counts. Called once."""
+        self.over = True
         self._counted.end()
         tally, mirrored = self._counted.tally, self._target.shared.mirrored
         if code == "OK":
@@ -167,6 +170,13 @@ def _drain(answers: Iterable[Any]) -> None:
             pass
     except grpc.RpcError:
         return  # counted by `_ended`
+
+
+def _carried(inner: Any, copy: _Copy, _: asyncio.Task[None]) -> None:
+    """Ends a copy whose task was cancelled before its first step, which is not in `_carry` then."""
+    if not copy.over:
+        inner.cancel()
+        copy.leave("CANCELLED")
 
 
 async def _carry(inner: Any, copy: _Copy, *, streamed: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import grpc
@@ -29,7 +30,76 @@ def test_attempts_that_last_too_long(lab, backend, shape):
     """An attempt that outlasts its own timeout is ended and retried; the last one's end is the call's own."""
     ended = lab.open("", first=snapshot(backend.address, retry=TRIES)).ask(shape, b"hang:0")
     assert (ended.code, ended.details) == (LATE, "Deadline Exceeded")
+    assert isinstance(ended.error, grpc.RpcError)
     assert backend.executed == ["hang:0"] * 3
+
+
+@pytest.mark.parametrize("shape", ["unary_stream", "stream_stream"])
+def test_reading_attempts_that_last_too_long(lab, backend, shape):
+    """Who reads one answer at a time gets the call's error as well, not the cancellation of an attempt."""
+    running = lab.open("", first=snapshot(backend.address, retry=TRIES)).start(shape, b"hang:0")
+    with pytest.raises(grpc.RpcError) as raised:
+        running.read()
+    assert raised.value.code() is LATE
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_slow_attempt_is_rescued(lab, backend, shape, reads):
+    """An attempt that lasts too long is followed by one elsewhere, whose answer is the call's."""
+    with Backend("b") as other:
+        found = resolved("c", [backend.address, other.address])
+        caller = lab.open("", first=snapshot_of([route("c", retry=TRIES)], found))
+        request = b"each:a=hang:0;b=say:quick"
+        while request.decode() not in backend.executed:
+            running = caller.start(shape, request)
+            if reads and shape.endswith("_stream"):
+                assert running.read() == b"quick"
+            else:
+                assert running.end().answers == [b"quick"]
+
+
+@pytest.mark.parametrize(("facade", "words"), [("aio", "hang:0"), ("aio", "each:a=hang:0;b=say:quick")])
+def test_writing_to_attempts_that_last_too_long(lab, backend, words):
+    """A stream that is written and read by hand sees the next attempt, or the call's error."""
+
+    async def run(call) -> bytes:
+        for _ in range(3):
+            await call.write(words.encode())
+        await call.done_writing()
+        return await call.read()
+
+    with Backend("b") as other:
+        found = resolved("c", [backend.address, other.address])
+        caller = lab.open("", first=snapshot_of([route("c", retry=TRIES)], found))
+        while words not in backend.executed:
+            call = caller.start_with("stream_stream", None).call
+            if words == "hang:0":
+                with pytest.raises(grpc.RpcError):
+                    caller.thread.run(run(call))
+            else:
+                assert caller.thread.run(run(call)) == b"quick"
+
+
+@pytest.mark.parametrize(("facade", "shape"), [("aio", "unary_stream"), ("aio", "stream_stream")])
+def test_cancelled_reader(lab, backend, shape):
+    """A task that is cancelled while it reads is cancelled, and the call with it: no further attempt is made."""
+    policy = dataclasses.replace(TRIES, per_try_timeout=30.0)
+    caller = lab.open("", first=snapshot(backend.address, retry=policy))
+    call = caller.start(shape, b"hang:0").call
+
+    async def read() -> asyncio.Task[bytes]:
+        return asyncio.ensure_future(call.read())
+
+    async def cancel(reader: asyncio.Task[bytes]) -> None:
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert call.cancelled()
+
+    reader = caller.thread.run(read())
+    assert backend.script.began.acquire(timeout=PATIENCE)
+    caller.thread.run(cancel(reader))
+    assert backend.executed == ["hang:0"]
 
 
 def test_attempts_without_a_retry_for_it(lab, backend, shape):

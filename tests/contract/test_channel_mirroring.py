@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from meshsdk.channel import mirrored, mirroring
 from meshsdk.channel.mirrored import MirrorCounts
 from meshsdk.model.policy import Mirror, RetryPolicy
 from meshsdk.model.snapshot import BrokenCluster, Snapshot
-from tests.contract.channel_backend import Backend
+from tests.contract.channel_backend import METHODS, Backend
 from tests.contract.channel_callers import PATIENCE
 from tests.contract.channels import NOWHERE, resolved, route, snapshot_of
 from tests.contract.test_channel_counts import Sums
@@ -200,3 +201,21 @@ def test_closed_meanwhile(lab, backend, shadow, shape):
     caller.close()
     wait_until(lambda: mirror.counts("shadow") == (1, 0, 0))
     assert not mirror.kept
+
+
+@pytest.mark.parametrize("facade", ["aio"])
+def test_copy_cancelled_before_its_first_step(lab, backend, shadow, shape):
+    """A copy whose task never ran gives its place back."""
+    caller = opened(lab, backend, shadow)
+    kept = caller.channel.target.shared.mirrored.kept
+
+    async def run() -> None:
+        call = getattr(caller.channel, shape)(METHODS[shape])(b"who:")
+        (copy,) = kept
+        copy.inner.cancel()
+        await asyncio.wait((copy.inner,))
+        call.cancel()
+
+    wait_until(lambda: counts(caller).running == 0)
+    caller.thread.run(run())
+    assert (counts(caller).running, len(kept)) == (0, 0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import grpc
 import pytest
 
 from meshsdk.lb.outlier import Cause
-from meshsdk.model.policy import LbConfig, OutlierDetection
+from meshsdk.model.policy import Hedging, LbConfig, OutlierDetection
+from meshsdk.model.snapshot import Snapshot
 from tests.contract.channel_backend import SHAPES
 from tests.contract.channel_wire import Relay
+from tests.contract.channels import route, snapshot_of
 from tests.contract.outlying import FailingBackend, balancer, configuration, ejected, opened
 from tests.contract.test_channel_connecting import wait
 
@@ -149,3 +152,30 @@ def test_without_the_policy_everybody_is_back_and_nobody_is_told(mesh_lab, pair:
     mesh_lab.source.push(configuration(addresses(pair)))
     wait(lambda: {caller.ask("unary_unary", b"who").answers[0] for _ in range(4)} == {b"good", b"bad"})
     assert all(backend.watch is None for backend in balancer(mesh_lab)._backends.values())
+
+
+@pytest.mark.parametrize("shape", ["unary_unary", "unary_stream"])
+def test_answers_of_hedged_calls_count(mesh_lab, pair: Pair, shape: str) -> None:
+    """A success between failures ends their row, of a stream of answers as well."""
+    caller = opened(mesh_lab, hedging(addresses(pair)[1:]))
+    bad = pair[1]
+    for _ in range(3):
+        bad.script.code = INTERNAL
+        assert [caller.ask(shape, b"who").code for _ in range(2)] == [INTERNAL] * 2
+        bad.script.code = None
+        assert caller.ask(shape, b"say:1").code is grpc.StatusCode.OK
+    assert ejected(mesh_lab) == set()
+
+
+def test_hedged_streams_that_break_off_count(mesh_lab, pair: Pair) -> None:
+    """A stream that fails after its first message is a failure of its endpoint."""
+    caller = opened(mesh_lab, hedging(addresses(pair)[1:]))
+    while not ejected(mesh_lab):
+        assert caller.ask("unary_stream", b"partly:").code is grpc.StatusCode.UNAVAILABLE
+
+
+def hedging(endpoints: list[str]) -> Snapshot:
+    """One cluster whose calls are hedged, all of whose endpoints may be ejected."""
+    given = configuration(endpoints, dataclasses.replace(THREE, max_ejection_percent=100))
+    (cluster,) = given.clusters.values()
+    return snapshot_of([route("c", hedging=Hedging(2, 3600.0, frozenset({"UNAVAILABLE"})))], cluster)
